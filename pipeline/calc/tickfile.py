@@ -1,0 +1,166 @@
+"""Trades in a Parquet file and back, without losing a digit.
+
+The file's `price`, `size` and `notional` are doubles, each the nearest to the exact value: that
+is what people compute with. What a double cannot tell stands in the file's metadata under
+`flowvault.trades`: the scales that turn the doubles back into the exact integers, the number of
+decimals each price was written with, and the rare values that have more digits than a double.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from pipeline.calc.scale import rescale, times
+from pipeline.calc.ticks import Ticks, join
+
+KEY = "flowvault.trades"
+_SAFE = 2**50
+_EXACT_COLUMNS = {"price": "px", "size": "sz", "notional": "nt"}
+READ_COLUMNS = ["seq", "ts", "price", "size", "notional", "side", "gap_before"]
+
+
+class TickCodec:
+    """The codec of the layer `trades`."""
+
+    def height(self, rows: Ticks) -> int:
+        """Number of trades."""
+        return rows.height
+
+    def slice(self, rows: Ticks, start: int, length: int) -> Ticks:
+        """A contiguous part."""
+        return rows.slice(start, length)
+
+    def join(self, first: Ticks, second: Ticks) -> Ticks:
+        """One run of trades behind another."""
+        return join([first, second])
+
+    def to_public(self, rows: Ticks) -> tuple[pl.DataFrame, dict[str, str]]:
+        """Columns and metadata of a file, for these trades and no matter where they came from."""
+        rows = minimal(rows)
+        frame = rows.frame
+        product = times(frame["px"], frame["sz"])
+        nt_scale = rows.px_scale + rows.sz_scale
+        is_product = nt_scale >= rows.nt_scale and (
+            product.cast(pl.Int128) == rescale(frame["nt"], rows.nt_scale, nt_scale).cast(pl.Int128)
+        ).all()
+        decimals = frame["px_dp"]
+        notes: dict[str, Any] = {
+            "price_scale": rows.px_scale,
+            "size_scale": rows.sz_scale,
+            "notional_scale": None if is_product else rows.nt_scale,
+            "price_decimals": _pack(decimals),
+            "exact": {},
+        }
+        doubles: dict[str, pl.Series] = {}
+        for name, scale in (
+            ("price", rows.px_scale),
+            ("size", rows.sz_scale),
+            ("notional", rows.nt_scale),
+        ):
+            doubles[name], odd = _doubles(frame[_EXACT_COLUMNS[name]], scale)
+            if odd and not (name == "notional" and is_product):
+                notes["exact"][name] = odd
+        public = frame.select(
+            "seq",
+            pl.col("ts").cast(pl.Datetime("us", "UTC")),
+            "trade_id",
+            doubles["price"].alias("price"),
+            doubles["size"].alias("size"),
+            doubles["notional"].alias("notional"),
+            "side",
+            pl.col("gap").alias("gap_before"),
+        )
+        return public, {KEY: json.dumps(notes, separators=(",", ":"))}
+
+    def from_public(self, frame: pl.DataFrame, metadata: dict[str, str]) -> Ticks:
+        """Exact trades from a file's columns (`trade_id` only if it was read)."""
+        notes = json.loads(metadata[KEY])
+        exact = notes["exact"]
+        px = _integers(frame["price"], notes["price_scale"], exact.get("price"))
+        sz = _integers(frame["size"], notes["size_scale"], exact.get("size"))
+        nt_scale = notes["notional_scale"]
+        if nt_scale is None:
+            nt_scale = notes["price_scale"] + notes["size_scale"]
+            nt = times(px, sz)
+        else:
+            nt = _integers(frame["notional"], nt_scale, exact.get("notional"))
+        columns = [pl.col("seq"), pl.col("ts").cast(pl.Int64)]
+        columns += [pl.col("trade_id")] if "trade_id" in frame.columns else []
+        ticks = frame.select(
+            *columns,
+            px.alias("px"),
+            _unpack(notes["price_decimals"], frame.height).alias("px_dp"),
+            sz.alias("sz"),
+            nt.alias("nt"),
+            "side",
+            pl.col("gap_before").alias("gap"),
+        )
+        return Ticks(ticks, notes["price_scale"], notes["size_scale"], nt_scale)
+
+
+def minimal(rows: Ticks) -> Ticks:
+    """The same trades at the coarsest scales that hold them."""
+    px, px_scale = _reduce(rows.frame["px"], rows.px_scale)
+    sz, sz_scale = _reduce(rows.frame["sz"], rows.sz_scale)
+    nt, nt_scale = _reduce(rows.frame["nt"], rows.nt_scale)
+    if (px_scale, sz_scale, nt_scale) == (rows.px_scale, rows.sz_scale, rows.nt_scale):
+        return rows
+    frame = rows.frame.with_columns(px.alias("px"), sz.alias("sz"), nt.alias("nt"))
+    return Ticks(frame, px_scale, sz_scale, nt_scale)
+
+
+def _reduce(values: pl.Series, scale: int) -> tuple[pl.Series, int]:
+    """Drop the trailing zeros that all values share."""
+    for step in (8, 4, 2, 1):
+        power = pl.Series([10**step], dtype=values.dtype)
+        while scale >= step and (values % power).max() == 0:
+            values, scale = values // power, scale - step
+    if values.dtype == pl.Int128:
+        top = values.max()
+        if isinstance(top, int) and top < 2**62:
+            values = values.cast(pl.Int64)
+    return values, scale
+
+
+def _doubles(values: pl.Series, scale: int) -> tuple[pl.Series, list[list[Any]]]:
+    """Nearest doubles, and [row, integer as text] of those that cannot be turned back."""
+    # numpy divides; polars multiplies by the reciprocal of a scalar, which is not the nearest
+    exact = values.cast(pl.Float64).to_numpy() / float(10**scale)
+    odd_rows = (values >= _SAFE).arg_true().to_list()
+    odd = []
+    for row in odd_rows:
+        value = int(values[row])
+        exact[row] = value / 10**scale
+        odd.append([row, str(value)])
+    return pl.Series(exact), odd
+
+
+def _integers(doubles: pl.Series, scale: int, odd: list[list[Any]] | None) -> pl.Series:
+    if not odd:
+        return (doubles * float(10**scale)).round().cast(pl.Int64)
+    rows = {row: int(text) for row, text in odd}
+    width = pl.Int128 if max(rows.values()) >= 2**62 else pl.Int64
+    plain = (doubles * float(10**scale)).round().cast(width, strict=False).to_list()
+    for row, value in rows.items():
+        plain[row] = value
+    return pl.Series(plain, dtype=width)
+
+
+def _pack(decimals: pl.Series) -> int | str:
+    if decimals.n_unique() == 1:
+        return int(decimals[0])
+    packed = zlib.compress(decimals.to_numpy().astype(np.uint8).tobytes(), 6)
+    return base64.b64encode(packed).decode("ascii")
+
+
+def _unpack(decimals: int | str, height: int) -> pl.Series:
+    if isinstance(decimals, int):
+        return pl.Series([decimals], dtype=pl.UInt8).new_from_index(0, height)
+    raw = zlib.decompress(base64.b64decode(decimals))
+    return pl.Series(np.frombuffer(raw, np.uint8))

@@ -1,0 +1,1 @@
+"""The `flowvault` command. Nothing is computed here."""

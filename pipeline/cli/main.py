@@ -1,0 +1,92 @@
+"""The command line. Commands are found by name and loaded when called, so that help is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from pipeline import __version__
+from pipeline.errors import FlowvaultError
+from pipeline.stages import SUMMARY
+
+_OWN = {
+    "run": "Bring every layer up to date, in dependency order.",
+    "status": "Show how far each layer is, and what lags or failed.",
+    "tail": "Print the last committed rows of a layer.",
+    "layers": "Explain the layers: every column, its unit and formula.",
+    "rebuild": "Compute layers again from the start and swap them in.",
+    "demo": "Write a simulated market into the vault to play with.",
+}
+
+
+class _Commands(click.Group):
+    """Own commands from their modules, and one command generated per stage."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*_OWN, *SUMMARY]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _OWN:
+            command: click.Command = import_module(f"pipeline.cli.{cmd_name}").command
+            return command
+        if cmd_name in SUMMARY:
+            made: click.Command = import_module("pipeline.cli.run").stage_command(cmd_name)
+            return made
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_OWN.items()))
+        with formatter.section("Stages (each brings what it reads up to date first)"):
+            formatter.write_dl(list(SUMMARY.items()))
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit status: 0 done, 2 usage, 65 bad data, 66 no such input, 74 disk, 75 locked.",
+)
+@click.option(
+    "--vault",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Root of the vault [default: $FLOWVAULT_VAULT, else ./vault].",
+)
+@click.version_option(__version__, prog_name="flowvault")
+@click.pass_context
+def cli(ctx: click.Context, vault: Path | None) -> None:
+    """Raw exchange trades and books in, proven order-flow layers out.
+
+    Each stage reads what is new since its last run, writes closed rows only, and commits rows
+    and cursor together: it can be killed at any time and run again.
+
+    \b
+    Examples:
+      flowvault demo && flowvault run --all
+      flowvault volume -i BTC-USDT-SWAP
+      flowvault tail volume -i BTC-USDT-SWAP -n 3
+    """
+    ctx.obj = (vault or Path(os.environ.get("FLOWVAULT_VAULT") or "vault")).absolute()
+
+
+def main() -> None:
+    """Entry point: errors become a message, a hint and an exit status."""
+    try:
+        cli.main(standalone_mode=False)
+    except FlowvaultError as error:
+        click.echo(f"flowvault: {error}", err=True)
+        sys.exit(error.status)
+    except click.exceptions.Abort:
+        click.echo("flowvault: stopped; what was committed stands", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

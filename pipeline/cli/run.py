@@ -1,0 +1,198 @@
+"""`flowvault run` and one command per stage."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from pipeline import stages
+from pipeline.cli.choose import choose, instrument_options
+from pipeline.errors import DataError, FlowvaultError
+from pipeline.instrument import Instrument
+
+if TYPE_CHECKING:
+    from pipeline.engine.runner import Report, Summary
+    from pipeline.stage import Stage
+
+_SEVERITY = (74, 2, 65, 66, 75)
+"""When several instruments fail in different ways, the first of these is the exit status."""
+
+
+@click.command(epilog="Example: flowvault run --all --json")
+@instrument_options
+@click.option(
+    "--stage", "names", multiple=True, metavar="NAME", help="Only this stage; may be repeated."
+)
+@click.option("--no-upstream", is_flag=True, help="With --stage: not the stages it reads.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per stage and instrument.")
+@click.pass_obj
+def command(
+    vault: Path,
+    inst_ids: tuple[str, ...],
+    exchange: str | None,
+    market: str | None,
+    every: bool,
+    names: tuple[str, ...],
+    no_upstream: bool,
+    as_json: bool,
+) -> None:
+    """Bring every layer up to date, in dependency order.
+
+    An instrument that fails does not stop the others; the exit status tells that one failed.
+    """
+    for name in names:
+        if name not in stages.SUMMARY:
+            known = ", ".join(stages.SUMMARY)
+            raise click.UsageError(f"no stage {name!r}; stages: {known}")
+    wanted = list(names) or list(stages.SUMMARY)
+    chain = [stages.load(n) for n in wanted] if no_upstream else stages.with_upstream(wanted)
+    run_all(vault, choose(vault, inst_ids, exchange, market, every), chain, as_json=as_json)
+
+
+def stage_command(name: str) -> click.Command:
+    """The command of one stage."""
+
+    @click.command(
+        name, help=stages.SUMMARY[name], epilog=f"Example: flowvault {name} -i BTC-USDT-SWAP"
+    )
+    @instrument_options
+    @click.option("--no-upstream", is_flag=True, help="Do not run the stages it reads first.")
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object per stage.")
+    @click.pass_obj
+    def stage(
+        vault: Path,
+        inst_ids: tuple[str, ...],
+        exchange: str | None,
+        market: str | None,
+        every: bool,
+        no_upstream: bool,
+        as_json: bool,
+    ) -> None:
+        chain = [stages.load(name)] if no_upstream else stages.with_upstream([name])
+        run_all(vault, choose(vault, inst_ids, exchange, market, every), chain, as_json=as_json)
+
+    return stage
+
+
+def run_all(
+    root: Path, instruments: list[Instrument], chain: list[Stage[Any, Any]], *, as_json: bool
+) -> None:
+    """Run stages for instruments; print a line for each, exit with the worst status."""
+    from pipeline.engine.runner import Vault, is_too_bad, run_stage  # noqa: PLC0415
+
+    vault = Vault.open(root)
+    statuses: set[int] = set()
+    printer = _Printer(as_json=as_json)
+    with printer.progress() as report:
+        for instrument in instruments:
+            chosen = [s for s in chain if _applies(vault.paths, s, instrument)]
+            for stage in chosen:
+                try:
+                    summary = run_stage(vault, stage, instrument, report)
+                except FlowvaultError as error:
+                    printer.error(error)
+                    statuses.add(error.status)
+                    break
+                printer.summary(summary)
+                if stage.raw_kind and is_too_bad(summary.counts):
+                    printer.error(_too_bad(summary, root))
+                    statuses.add(65)
+    for status in _SEVERITY:
+        if status in statuses:
+            sys.exit(status)
+
+
+def _applies(paths: Any, stage: Stage[Any, Any], instrument: Instrument) -> bool:
+    """A stage runs where its raw folder is, or where it or what it reads has run before."""
+    first = stage
+    while (above := stages.upstream(first)) is not None:
+        first = above
+    kind = first.raw_kind or ""
+    return (
+        paths.raw(instrument, kind).is_dir() or paths.state(first.name, instrument).is_file()
+    )
+
+
+def _too_bad(summary: Summary, root: Path) -> DataError:
+    counts = summary.counts
+    folder = root / "quarantine" / summary.instrument.exchange
+    return DataError(
+        f"{summary.instrument.key}: {counts.bad} of {counts.rows_in} records were bad "
+        f"(more than 1 %); the others are committed, the bad ones are under {folder}",
+        "look at the reasons there, mend the collector",
+    )
+
+
+class _Printer:
+    """Summary lines for people or machines; progress on a terminal only."""
+
+    _COLUMNS = ("rows in", "rows out", "late", "dup", "bad", "seconds")
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.headed = False
+        self._live: Any = None
+
+    @contextmanager
+    def progress(self) -> Iterator[Report | None]:
+        if self.as_json or not sys.stderr.isatty():
+            yield None
+            return
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        with Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TextColumn("{task.completed:,.0f} records"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        ) as live:
+            self._live = live
+            task = live.add_task("starting", total=None)
+            state = {"stage": ""}
+
+            def report(stage: str, count: int) -> None:
+                if stage != state["stage"]:
+                    state["stage"] = stage
+                    live.reset(task, description=stage, total=None)
+                live.advance(task, count)
+
+            yield report
+
+    def summary(self, summary: Summary) -> None:
+        counts, instrument = summary.counts, summary.instrument
+        if self.as_json:
+            line = {
+                "stage": summary.stage,
+                "exchange": instrument.exchange,
+                "market": instrument.market,
+                "instId": instrument.inst_id,
+                "rows_in": counts.rows_in,
+                "rows_out": counts.rows_out,
+                "late": counts.late,
+                "duplicate": counts.duplicate,
+                "bad": counts.bad,
+                "seconds": round(summary.seconds, 3),
+            }
+            click.echo(msgspec.json.encode(line))
+        else:
+            if not self.headed:
+                head = "".join(f"{name:>10}" for name in self._COLUMNS)
+                click.echo(f"{'stage':<8}  {'instrument':<28}{head}")
+                self.headed = True
+            numbers = (counts.rows_in, counts.rows_out, counts.late, counts.duplicate, counts.bad)
+            cells = "".join(f"{number:>10,}" for number in numbers)
+            click.echo(f"{summary.stage:<8}  {instrument.key:<28}{cells}{summary.seconds:>10.2f}")
+        for note in summary.notes:
+            click.echo(f"flowvault: {summary.stage} of {instrument.key}: {note}", err=True)
+
+    def error(self, error: FlowvaultError) -> None:
+        click.echo(f"flowvault: {error}", err=True)

@@ -1,0 +1,95 @@
+"""`flowvault tail`: the last committed rows of a layer."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from pipeline import stages
+from pipeline.cli.choose import choose, instrument_options
+from pipeline.errors import MissingInputError
+from pipeline.instrument import Instrument
+
+_POLL_S = 0.2
+
+
+@click.command(epilog="Example: flowvault tail volume -i BTC-USDT-SWAP -n 3 -f")
+@click.argument("layer")
+@instrument_options
+@click.option("-n", "count", type=click.IntRange(min=0), default=5, show_default=True, help="Rows.")
+@click.option("-f", "--follow", is_flag=True, help="Go on printing rows as they are committed.")
+@click.pass_obj
+def command(
+    vault: Path,
+    layer: str,
+    inst_ids: tuple[str, ...],
+    exchange: str | None,
+    market: str | None,
+    every: bool,
+    count: int,
+    follow: bool,
+) -> None:
+    """Print the last committed rows of a LAYER (a layer's or a stage's name).
+
+    Rows come as they are in the file, one JSON object a line; rows of Parquet layers are written
+    the same way. What a running or dead process has not committed is not shown.
+    """
+    from pipeline.engine.reader import find_layer  # noqa: PLC0415
+
+    found = find_layer(layer)
+    if found is None:
+        known = ", ".join(stages.layers())
+        raise click.UsageError(f"no layer {layer!r}; layers: {known}")
+    instruments = choose(vault, inst_ids, exchange, market, every)
+    if follow and len(instruments) > 1:
+        raise click.UsageError("-f follows one instrument")
+    for instrument in instruments:
+        _print(vault, found[0].name, instrument, count, follow=follow)
+
+
+def _print(vault: Path, name: str, instrument: Instrument, count: int, *, follow: bool) -> None:
+    from pipeline.engine import reader  # noqa: PLC0415
+    from pipeline.engine.paths import VaultPaths  # noqa: PLC0415
+
+    layer, stage = stages.layers()[name]
+    at = reader.committed_length(vault, layer, stage.name, instrument)
+    if not at and not follow:
+        if VaultPaths(vault).state(stage.name, instrument).is_file():
+            click.echo(f"flowvault: {layer.name} of {instrument.key} has no rows yet", err=True)
+            return
+        message = f"{layer.name} of {instrument.key} has never been run"
+        raise MissingInputError(message, f"flowvault {stage.name} {instrument.options}")
+    _show(vault, name, instrument, max(0, at - count) if layer.format == "parquet" else None, at, count)
+    while follow:
+        time.sleep(_POLL_S)
+        now = reader.committed_length(vault, layer, stage.name, instrument)
+        if now > at:
+            _show(vault, name, instrument, at, now, None)
+        at = now
+
+
+def _show(
+    vault: Path, name: str, instrument: Instrument, start: int | None, end: int, count: int | None
+) -> None:
+    """Print rows [start, end) of a layer; of a JSONL layer the last `count` if that is given."""
+    from pipeline.engine import reader  # noqa: PLC0415
+    from pipeline.engine.paths import VaultPaths  # noqa: PLC0415
+    from pipeline.engine.runner import read_state  # noqa: PLC0415
+
+    layer, stage = stages.layers()[name]
+    paths = VaultPaths(vault)
+    folder = paths.derived(layer.folder, instrument)
+    if layer.format == "parquet":
+        state = read_state(paths.state(stage.name, instrument))
+        if state is not None and start is not None and end > start:
+            frame = reader.last_frame(folder, state, layer, end - start)
+            click.echo(frame.write_ndjson(), nl=False)
+        return
+    path = folder / layer.file
+    if count is None:
+        click.echo(reader.lines_between(path, start or 0, end), nl=False)
+    else:
+        for line in reader.last_lines(path, end, count):
+            click.echo(line, nl=False)

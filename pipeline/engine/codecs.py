@@ -1,0 +1,40 @@
+"""Which codec reads and writes which Parquet layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from pipeline.calc.tickfile import READ_COLUMNS, TickCodec
+from pipeline.engine.parts import Codec
+
+
+class FrameCodec:
+    """Layers whose public columns are all there is."""
+
+    def height(self, rows: pl.DataFrame) -> int:
+        """Number of rows."""
+        return rows.height
+
+    def slice(self, rows: pl.DataFrame, start: int, length: int) -> pl.DataFrame:
+        """A contiguous part."""
+        return rows.slice(start, length)
+
+    def join(self, first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
+        """`second` behind `first`."""
+        return pl.concat([first, second])
+
+    def to_public(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
+        """The rows themselves."""
+        return rows, {}
+
+    def from_public(self, frame: pl.DataFrame, metadata: dict[str, str]) -> pl.DataFrame:
+        """The rows themselves."""
+        del metadata
+        return frame
+
+
+def codec_of(layer: str) -> tuple[Codec[Any], list[str] | None]:
+    """The codec of a layer, and the columns that its readers need (None: all)."""
+    return (TickCodec(), READ_COLUMNS) if layer == "trades" else (FrameCodec(), None)

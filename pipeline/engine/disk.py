@@ -1,0 +1,102 @@
+"""The few ways in which the pipeline changes the disk.
+
+Every write of the commit protocol goes through these functions and no others, so that tests can
+record them, fail them and replay them with a power cut in between.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+_WINDOWS = sys.platform == "win32"
+_BINARY = getattr(os, "O_BINARY", 0)
+_REPLACE_TRIES, _REPLACE_WAIT_S = 12, 0.2
+"""On Windows a virus scanner or a reader may hold a file for a moment; wait about 2.5 s."""
+
+
+def write_at(path: Path, offset: int, data: bytes) -> None:
+    """Write bytes at an offset of a file, creating it if need be. Nothing else is changed."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o644)
+    try:
+        os.lseek(handle, offset, os.SEEK_SET)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(handle, view) :]
+    finally:
+        os.close(handle)
+
+
+def truncate(path: Path, size: int) -> None:
+    """Cut a file to a size."""
+    if path.stat().st_size != size:
+        os.truncate(path, size)
+
+
+def sync(path: Path) -> None:
+    """Make a file's content durable."""
+    handle = os.open(path, os.O_RDWR | _BINARY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_dir(path: Path) -> None:
+    """Make a directory's entries durable (Windows has no such call and does not need it)."""
+    if _WINDOWS:
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename over the target in one step."""
+    for attempt in range(_REPLACE_TRIES):
+        try:
+            source.replace(target)
+        except PermissionError:
+            if not _WINDOWS or attempt == _REPLACE_TRIES - 1:
+                raise
+            time.sleep(_REPLACE_WAIT_S)
+        else:
+            return
+
+
+def remove(path: Path) -> None:
+    """Delete a file; it is fine if it is gone, or if Windows still has it open in a reader."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        if not _WINDOWS:
+            raise
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a directory and what is in it."""
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def make_dir(path: Path) -> None:
+    """Create a directory and its parents, durably."""
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync_dir(folder.parent)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write and sync a whole new file; the caller renames it into place."""
+    write_at(path, 0, data)
+    truncate(path, len(data))
+    sync(path)

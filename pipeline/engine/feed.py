@@ -1,0 +1,189 @@
+"""A raw folder as an endless stream of lines, read on from where the last run stopped.
+
+Offsets count decompressed bytes. Only whole lines are handed out; what follows the last line end
+of the newest file waits for the next run. Before anything is read, what was consumed earlier is
+checked: a file that shrank, changed or grew after a later day began is refused.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from pipeline.engine.rawfiles import DayFile, chunks, day_files
+from pipeline.engine.state import FileMark
+from pipeline.errors import DataError
+from pipeline.raw.block import Block
+
+BLOCK_BYTES = 16 << 20
+MAX_LINE_BYTES = 32 << 20
+_HEAD_BYTES, _TAIL_BYTES = 4096, 256
+_KEEP_OF_LONG_LINE = 4096
+
+
+@dataclass
+class _Progress:
+    """A mark that moves over a file, with the last bytes kept for the tail checksum."""
+
+    mark: FileMark
+    recent: bytes = b""
+
+    def consume(self, data: bytes) -> None:
+        mark = self.mark
+        if mark.head_length < _HEAD_BYTES:
+            more = data[: _HEAD_BYTES - mark.head_length]
+            mark.head = zlib.crc32(more, mark.head)
+            mark.head_length += len(more)
+        mark.crc = zlib.crc32(data, mark.crc)
+        mark.offset += len(data)
+        self.recent = (self.recent + data[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+        mark.tail = zlib.crc32(self.recent)
+
+    def ahead(self) -> _Progress:
+        """A copy that may be moved on before it is known whether to adopt it."""
+        return _Progress(msgspec.structs.replace(self.mark), self.recent)
+
+    def adopt(self, other: _Progress) -> None:
+        """Move to where a copy has got to."""
+        for name in ("offset", "head", "head_length", "tail", "crc"):
+            setattr(self.mark, name, getattr(other.mark, name))
+        self.recent = other.recent
+
+
+@dataclass
+class _LongLine:
+    """A line too long to hold: its beginning, and the place reached while passing over it."""
+
+    kept: bytes
+    ahead: _Progress
+
+
+@dataclass
+class RawFeed:
+    """The day files of one kind of one instrument, with the marks of the last commit.
+
+    `marks` always describes what has been handed out; the engine puts it into the next state.
+    """
+
+    folder: Path
+    root: Path
+    rebuild_hint: str
+    marks: list[FileMark] = field(default_factory=list)
+    block_bytes: int = BLOCK_BYTES
+
+    def blocks(self) -> Iterator[Block]:
+        """Whole lines that have not been handed out before, in file order.
+
+        Raises:
+            DataError: a consumed file is not what it was.
+        """
+        files = day_files(self.folder)
+        by_day = {mark.day: mark for mark in self.marks}
+        newest = files[-1].day if files else ""
+        last_day = self.marks[-1].day if self.marks else ""
+        for file in files:
+            mark = by_day.get(file.day)
+            is_open = file.day == newest
+            if mark is None:
+                if file.day < last_day:
+                    raise self._refuse(file, "appeared after a later day had been read")
+                mark = FileMark(file.day, file.path.name, 0, 0, 0)
+                self.marks.append(mark)
+                yield from self._read(file, _Progress(mark), is_open=is_open)
+            elif file.day == last_day:
+                yield from self._continue(file, mark, is_open=is_open)
+            else:
+                self._check_finished(file, mark)
+
+    def _continue(self, file: DayFile, mark: FileMark, *, is_open: bool) -> Iterator[Block]:
+        same_look = (file.path.name, file.size, file.mtime_ns) == (mark.name, mark.size, mark.mtime_ns)
+        if same_look and (is_open or (not file.encoding and mark.offset == file.size)):
+            return
+        progress = self._verify(file, mark)
+        yield from self._read(file, progress, is_open=is_open)
+
+    def _verify(self, file: DayFile, mark: FileMark) -> _Progress:
+        """Check that the consumed part of a file is what it was; returns the place to go on."""
+        if not file.encoding and file.size < mark.offset:
+            raise self._refuse(
+                file, f"shrank to {file.size} bytes; {mark.offset} had been read"
+            )
+        grew = not file.encoding and file.size > mark.size and file.path.name == mark.name
+        if grew:
+            head = self._bytes(file, 0, mark.head_length)
+            recent = self._bytes(file, max(0, mark.offset - _TAIL_BYTES), mark.offset)
+            if zlib.crc32(head) != mark.head or (mark.offset and zlib.crc32(recent) != mark.tail):
+                raise self._refuse(file, f"changed before byte {mark.offset}")
+            return _Progress(mark, recent)
+        crc, at, recent = 0, 0, b""
+        for piece in chunks(file, 0, self.block_bytes):
+            part = piece[: mark.offset - at]
+            crc = zlib.crc32(part, crc)
+            at += len(part)
+            recent = (recent + part[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+            if at == mark.offset:
+                break
+        if at < mark.offset:
+            raise self._refuse(file, f"shrank to {at} bytes; {mark.offset} had been read")
+        if crc != mark.crc:
+            raise self._refuse(file, f"changed before byte {mark.offset}")
+        return _Progress(mark, recent)
+
+    def _bytes(self, file: DayFile, start: int, end: int) -> bytes:
+        data = b""
+        for piece in chunks(file, start, self.block_bytes):
+            data += piece[: end - start - len(data)]
+            if len(data) >= end - start:
+                break
+        return data
+
+    def _check_finished(self, file: DayFile, mark: FileMark) -> None:
+        if (file.path.name, file.size, file.mtime_ns) == (mark.name, mark.size, mark.mtime_ns):
+            return
+        progress = self._verify(file, mark)
+        if self._bytes(file, progress.mark.offset, progress.mark.offset + 1):
+            raise self._refuse(file, "grew after a later day had been read")
+        mark.name, mark.size, mark.mtime_ns = file.path.name, file.size, file.mtime_ns
+
+    def _read(self, file: DayFile, progress: _Progress, *, is_open: bool) -> Iterator[Block]:
+        source = file.path.relative_to(self.root).as_posix()
+        mark = progress.mark
+        mark.name, mark.size, mark.mtime_ns = file.path.name, file.size, file.mtime_ns
+        rest = b""
+        long: _LongLine | None = None
+        for piece in chunks(file, mark.offset, self.block_bytes):
+            data = rest + piece if rest else piece
+            rest = b""
+            if long is None and (data.find(b"\n") + 1 or len(data)) > MAX_LINE_BYTES:
+                long = _LongLine(data[:_KEEP_OF_LONG_LINE], progress.ahead())
+            if long is not None:
+                end = data.find(b"\n") + 1
+                long.ahead.consume(data[:end] if end else data)
+                if not end:
+                    continue
+                yield Block(long.kept, source, file.day, mark.offset, too_long=True)
+                progress.adopt(long.ahead)
+                data, long = data[end:], None
+            end = data.rfind(b"\n") + 1
+            rest = data[end:]
+            if end:
+                block = Block(data[:end], source, file.day, mark.offset)
+                progress.consume(block.data)
+                yield block
+        if is_open:
+            return
+        if long is not None:
+            offset = mark.offset
+            progress.adopt(long.ahead)
+            yield Block(long.kept, source, file.day, offset, torn=True)
+        elif rest:
+            block = Block(rest, source, file.day, mark.offset, torn=True)
+            progress.consume(rest)
+            yield block
+
+    def _refuse(self, file: DayFile, what: str) -> DataError:
+        return DataError(f"{file.path}: raw file {what}", self.rebuild_hint)

@@ -1,0 +1,59 @@
+"""A JSONL output: rows are written over whatever a dead run may have left behind the committed
+length, in place, so that a reader following the file never sees a row vanish or come twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.engine import disk
+from pipeline.errors import StateError
+
+
+class JsonlOutput:
+    """One growing file with a committed length."""
+
+    def __init__(self, path: Path, committed: int) -> None:
+        self.path = path
+        self.length = committed
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+
+    def check(self) -> None:
+        """Refuse to go on behind rows that are no longer there.
+
+        Raises:
+            StateError: the file is shorter than what was committed.
+        """
+        if not self.length:
+            return
+        size = self.path.stat().st_size if self.path.is_file() else 0
+        if size < self.length:
+            message = f"{self.path}: {size} bytes, but {self.length} are committed"
+            raise StateError(message)
+
+    def append(self, rows: bytes) -> None:
+        """Take rows (whole lines) to be written at the next commit."""
+        if rows:
+            self._pending.append(rows)
+            self._pending_bytes += len(rows)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether rows wait to be written."""
+        return bool(self._pending)
+
+    def write(self) -> int:
+        """Make the pending rows durable behind the committed ones; returns the new length."""
+        if self._pending:
+            is_new = not self.path.exists()
+            disk.make_dir(self.path.parent)
+            data = b"".join(self._pending)
+            disk.write_at(self.path, self.length, data)
+            disk.truncate(self.path, self.length + len(data))
+            disk.sync(self.path)
+            if is_new:
+                disk.sync_dir(self.path.parent)
+            self.length += len(data)
+            self._pending.clear()
+            self._pending_bytes = 0
+        return self.length

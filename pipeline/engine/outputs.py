@@ -1,0 +1,112 @@
+"""All that one stage writes for one instrument, committed as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine.codecs import codec_of
+from pipeline.engine.jsonl import JsonlOutput
+from pipeline.engine.parts import PartsOutput
+from pipeline.engine.paths import VaultPaths
+from pipeline.engine.rows import encode_reject, encode_rows
+from pipeline.engine.state import Parts, State
+from pipeline.errors import StateError
+from pipeline.instrument import Instrument
+from pipeline.layers import Layer
+from pipeline.raw.block import Reject
+
+
+class Outputs:
+    """The files of a stage, below `base` (the vault, or the folder of a rebuild)."""
+
+    def __init__(
+        self, base: Path, instrument: Instrument, layers: Sequence[Layer], state: State, hint: str
+    ) -> None:
+        self.base = base
+        self.instrument = instrument
+        self.rows_out = 0
+        self.last_row_us: int | None = state.last_row_us
+        self._hint = hint
+        self._paths = VaultPaths(base)
+        self._layers = {layer.name: layer for layer in layers}
+        self._jsonl: dict[str, JsonlOutput] = {}
+        self._parts: dict[str, PartsOutput[Any]] = {}
+        for relative, length in state.outputs.items():
+            self._jsonl[relative] = JsonlOutput(base / relative, length)
+        for layer in layers:
+            folder = self._paths.derived(layer.folder, instrument)
+            if layer.format == "parquet":
+                committed = state.parts.get(layer.name) or Parts(0, layer.part_rows)
+                self._parts[layer.name] = PartsOutput(folder, committed, codec_of(layer.name)[0])
+            else:
+                self._file(folder / layer.file)
+
+    def recover(self) -> None:
+        """Bring the files to what the state says, or find that this cannot be done.
+
+        Raises:
+            StateError: committed rows are missing on disk.
+        """
+        try:
+            for output in self._jsonl.values():
+                output.check()
+            for parts in self._parts.values():
+                parts.recover()
+        except StateError as error:
+            raise StateError(error.message, self._hint) from error
+
+    def add(self, rows: dict[str, Any], rejects: Sequence[Reject]) -> None:
+        """Take closed rows and rejected lines; nothing is committed yet."""
+        for name, new in rows.items():
+            if new is None:
+                continue
+            layer = self._layers[name]
+            if layer.format == "parquet":
+                height = self._parts[name].append(new)
+            else:
+                folder = self._paths.derived(layer.folder, self.instrument)
+                self._file(folder / layer.file).append(encode_rows(layer, self.instrument, new))
+                height = len(new)
+                if new:
+                    self.last_row_us = new[-1][0]
+            if layer is not self._gaps:
+                self.rows_out += height
+        for reject in rejects:
+            folder = self._paths.quarantine(self.instrument, "trades")
+            self._file(folder / f"{reject.day}.jsonl").append(encode_reject(reject))
+
+    @property
+    def _gaps(self) -> Layer | None:
+        """The side layer that is not counted as rows out."""
+        return self._layers.get("gaps")
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether anything waits for a commit."""
+        return any(o.is_dirty for o in (*self._jsonl.values(), *self._parts.values()))
+
+    def write(self, state: State) -> None:
+        """Make everything durable and note it in the state that is about to be committed."""
+        for relative, output in sorted(self._jsonl.items()):
+            length = output.write()
+            if length:
+                state.outputs[relative] = length
+        for name, parts in self._parts.items():
+            state.parts[name] = parts.write()
+
+    def publish(self) -> None:
+        """After the commit."""
+        for parts in self._parts.values():
+            parts.publish()
+
+    def last_rows(self, layer: str, count: int) -> Any:
+        """The last rows of a Parquet layer, committed or not."""
+        return self._parts[layer].last_rows(count)
+
+    def _file(self, path: Path) -> JsonlOutput:
+        relative = path.relative_to(self.base).as_posix()
+        if relative not in self._jsonl:
+            self._jsonl[relative] = JsonlOutput(path, 0)
+        return self._jsonl[relative]

@@ -1,0 +1,69 @@
+"""Where things lie in a vault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.instrument import Instrument
+
+KINDS = ("trades", "books", "quotes", "open_interest")
+MARKETS = ("perps", "spot")
+
+
+@dataclass(frozen=True, slots=True)
+class VaultPaths:
+    """The layout below a vault's root; nothing here opens a file."""
+
+    root: Path
+
+    def raw(self, instrument: Instrument, kind: str) -> Path:
+        """Folder of an instrument's day files."""
+        folder = f"{kind}_{instrument.market}"
+        return self.root / "raw" / instrument.exchange / folder / instrument.inst_id
+
+    def derived(self, stage: str, instrument: Instrument) -> Path:
+        """Folder of a stage's output files."""
+        base = self.root / "derived" / stage
+        return base / instrument.exchange / instrument.market / instrument.inst_id
+
+    def quarantine(self, instrument: Instrument, kind: str) -> Path:
+        """Folder of an instrument's bad lines, by day of the source file."""
+        folder = f"{kind}_{instrument.market}"
+        return self.root / "quarantine" / instrument.exchange / folder / instrument.inst_id
+
+    def state_dir(self, stage: str, instrument: Instrument) -> Path:
+        """Folder of a stage's state files."""
+        return self.root / "state" / stage / instrument.exchange / instrument.market
+
+    def state(self, stage: str, instrument: Instrument) -> Path:
+        """The state file: the one record of what is committed."""
+        return self.state_dir(stage, instrument) / f"{instrument.inst_id}.state.json"
+
+    def lock(self, stage: str, instrument: Instrument) -> Path:
+        """The lock file; it stays in place when the lock is free."""
+        return self.state_dir(stage, instrument) / f"{instrument.inst_id}.lock"
+
+    def rebuild(self, stage: str, instrument: Instrument) -> Path:
+        """Where a rebuild works until it is swapped in."""
+        return self.state_dir(stage, instrument) / f"{instrument.inst_id}.rebuild"
+
+    def relative(self, path: Path) -> str:
+        """A path below the vault with forward slashes."""
+        return path.relative_to(self.root).as_posix()
+
+
+def find_instruments(vault: Path) -> Iterator[Instrument]:
+    """Every instrument that has a raw folder of a known kind and market, in order."""
+    raw = vault / "raw"
+    found = set()
+    for folder in sorted(raw.glob("*/*_*")) if raw.is_dir() else ():
+        kind, _, market = folder.name.rpartition("_")
+        if kind in KINDS and market in MARKETS:
+            found |= {
+                Instrument(folder.parent.name, market, each.name)
+                for each in folder.iterdir()
+                if each.is_dir()
+            }
+    yield from sorted(found)

@@ -1,0 +1,116 @@
+"""Day files of a raw folder: plain, gzip or zstd, read as one stream of decompressed bytes."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import DataError
+
+_NAME = re.compile(r"(\d{4}-\d\d-\d\d)\.jsonl(|\.gz|\.zst)")
+_ORDER = {"": 0, ".gz": 1, ".zst": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class DayFile:
+    """One day's raw file as it is on disk now."""
+
+    day: str
+    path: Path
+    encoding: str
+    size: int
+    mtime_ns: int
+
+
+def day_files(folder: Path) -> list[DayFile]:
+    """The day files of a folder in order of their days.
+
+    While a collector compresses a finished day both files exist for a moment; the plain one
+    counts.
+    """
+    found: dict[str, DayFile] = {}
+    if not folder.is_dir():
+        return []
+    for path in folder.iterdir():
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            continue
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            continue
+        new = DayFile(match[1], path, match[2], stat.st_size, stat.st_mtime_ns)
+        old = found.get(new.day)
+        if old is None or _ORDER[new.encoding] < _ORDER[old.encoding]:
+            found[new.day] = new
+    return [found[day] for day in sorted(found)]
+
+
+def chunks(file: DayFile, offset: int, size: int) -> Iterator[bytes]:
+    """Decompressed bytes of a file from an offset to its present end, in pieces of about `size`.
+
+    An unfinished gzip or zstd stream yields what can be decompressed so far.
+
+    Raises:
+        DataError: a compressed file is damaged.
+    """
+    if not file.encoding:
+        with file.path.open("rb") as stream:
+            stream.seek(offset)
+            while piece := stream.read(size):
+                yield piece
+        return
+    skip = offset
+    reader = _gzip_chunks if file.encoding == ".gz" else _zstd_chunks
+    for piece in reader(file.path, size):
+        if skip >= len(piece):
+            skip -= len(piece)
+            continue
+        yield piece[skip:] if skip else piece
+        skip = 0
+
+
+def _gzip_chunks(path: Path, size: int) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        member = zlib.decompressobj(wbits=31)
+        pending = b""
+        while True:
+            data = pending or stream.read(1 << 18)
+            pending = b""
+            if not data:
+                return
+            while data:
+                try:
+                    piece = member.decompress(data, size)
+                except zlib.error as error:
+                    raise DataError(
+                        f"{path}: damaged gzip stream near byte {stream.tell()}: {error}",
+                        "restore the file, or move it away and run again",
+                    ) from error
+                if piece:
+                    yield piece
+                if member.eof:
+                    data = member.unused_data
+                    member = zlib.decompressobj(wbits=31)
+                else:
+                    data = member.unconsumed_tail
+
+
+def _zstd_chunks(path: Path, size: int) -> Iterator[bytes]:
+    import zstandard  # noqa: PLC0415  (only where such files exist)
+
+    try:
+        with (
+            path.open("rb") as stream,
+            zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True) as reader,
+        ):
+            while piece := reader.read(size):
+                yield piece
+    except zstandard.ZstdError as error:
+        raise DataError(
+            f"{path}: damaged zstd stream: {error}",
+            "restore the file, or move it away and run again",
+        ) from error

@@ -1,0 +1,85 @@
+"""Committed rows, as a reader should see them: to the committed length and not a byte further."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from pipeline.engine.parts import names
+from pipeline.engine.paths import VaultPaths
+from pipeline.engine.runner import read_state
+from pipeline.engine.state import State
+from pipeline.instrument import Instrument
+from pipeline.layers import Layer
+from pipeline.stage import Stage
+
+_CHUNK = 1 << 16
+
+
+def committed_length(vault: Path, layer: Layer, stage_name: str, instrument: Instrument) -> int:
+    """Committed bytes of a JSONL layer, committed rows of a Parquet layer; 0 if there are none."""
+    state = read_state(VaultPaths(vault).state(stage_name, instrument))
+    return 0 if state is None else length_in(state, vault, layer, instrument)
+
+
+def length_in(state: State, vault: Path, layer: Layer, instrument: Instrument) -> int:
+    """The same, from a state at hand."""
+    paths = VaultPaths(vault)
+    if layer.format == "parquet":
+        parts = state.parts.get(layer.name)
+        return 0 if parts is None else parts.rows
+    relative = paths.relative(paths.derived(layer.folder, instrument) / layer.file)
+    return state.outputs.get(relative, 0)
+
+
+def last_lines(path: Path, end: int, count: int) -> list[bytes]:
+    """The last `count` lines of a file's first `end` bytes."""
+    if count <= 0 or not end:
+        return []
+    data, start = b"", end
+    with path.open("rb") as stream:
+        while start and data.count(b"\n") <= count:
+            size = min(_CHUNK, start)
+            start -= size
+            stream.seek(start)
+            data = stream.read(size) + data
+    return data.splitlines(keepends=True)[-count:]
+
+
+def lines_between(path: Path, start: int, end: int) -> bytes:
+    """Bytes [start, end) of a file."""
+    with path.open("rb") as stream:
+        stream.seek(start)
+        return stream.read(end - start)
+
+
+def last_frame(folder: Path, state: State, layer: Layer, count: int) -> pl.DataFrame:
+    """The last `count` committed rows of a Parquet layer."""
+    parts = state.parts.get(layer.name)
+    if parts is None or not parts.rows:
+        return pl.DataFrame()
+    first = max(0, parts.rows - count)
+    frames = [pl.read_parquet(io.BytesIO(data)) for data in part_bytes(folder, state, layer, first)]
+    return pl.concat(frames).tail(parts.rows - first)
+
+
+def part_bytes(folder: Path, state: State, layer: Layer, first: int) -> Iterator[bytes]:
+    """The files of a Parquet layer that hold rows from `first` on."""
+    parts = state.parts[layer.name]
+    for name, _, _ in names(parts.rows, parts.part_rows, first):
+        path = folder / name
+        yield (path if path.exists() else folder / (name + ".tmp")).read_bytes()
+
+
+def find_layer(name: str) -> tuple[Layer, Stage] | None:  # type: ignore[type-arg]
+    """A layer by its own name or by its stage's (then the stage's first layer)."""
+    from pipeline import stages  # noqa: PLC0415
+
+    found = stages.layers().get(name)
+    if found is None and name in stages.SUMMARY:
+        stage = stages.load(name)
+        found = (stage.layers[0], stage)
+    return found

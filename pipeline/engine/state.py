@@ -1,0 +1,176 @@
+"""The state file: the only record of what is committed.
+
+    {"crc32":"89abcdef","state":{ ... }}
+
+`state` is the JSON of `State`; the checksum covers its exact bytes, and the wrapping is compared
+to the letter, so a change of any byte is noticed. The generation before stands beside it as
+`INSTID.state.prev.json`: falling back to it costs one run's work and no rows, because the same
+bytes are computed again. Order of a commit: output files are durable, then the new state is
+written to a temporary name and synced, the old one is renamed to `.prev`, the new one takes its
+place, and the folder is synced.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.engine import disk
+from pipeline.errors import StateError
+
+SCHEMA = 1
+_HEAD = b'{"crc32":"%08x","state":'
+_HEAD_LENGTH = len(_HEAD % 0)
+_TAIL = b"}\n"
+
+
+class FileMark(msgspec.Struct):
+    """How far one raw file has been read, and what it looked like.
+
+    `offset` counts decompressed bytes. `head` is a checksum of the first `head_length` consumed
+    bytes, `tail` of the last 256, `crc` of all of them. `size` and `mtime_ns` are the file's on
+    disk when it was last looked at: while they stay the same nothing is read again.
+    """
+
+    day: str
+    name: str
+    size: int
+    mtime_ns: int
+    offset: int
+    head: int = 0
+    head_length: int = 0
+    tail: int = 0
+    crc: int = 0
+
+
+class RowMark(msgspec.Struct):
+    """How far an upstream layer has been read: rows of a Parquet layer, bytes of a JSONL one."""
+
+    position: int = 0
+    epoch: int = 0
+
+
+class Parts(msgspec.Struct):
+    """A Parquet layer: `rows` rows in files of `part_rows` rows each, the last one shorter.
+
+    The files follow from these two numbers, see `pipeline.engine.parts.names`; `files` and
+    `last` say the same for a reader's eye.
+    """
+
+    rows: int
+    part_rows: int
+    files: int = 0
+    last: str | None = None
+
+
+class Counts(msgspec.Struct):
+    """Totals since the state was made."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    late: int = 0
+    duplicate: int = 0
+    bad: int = 0
+    gaps: int = 0
+
+    def plus(self, other: Counts) -> Counts:
+        """Field by field sum."""
+        return Counts(*(getattr(self, f) + getattr(other, f) for f in self.__struct_fields__))
+
+
+class State(msgspec.Struct):
+    """Everything that outlives a run of one stage for one instrument.
+
+    `watermark_us`: every row whose time ended by then is written. `epoch` rises with every
+    rebuild, so that downstream stages notice.
+    """
+
+    stage: str
+    instrument: str
+    schema: int
+    code_version: int
+    params: dict[str, Any]
+    generation: int = 0
+    epoch: int = 1
+    watermark_us: int | None = None
+    lateness_us: int = 0
+    last_row_us: int | None = None
+    raw: dict[str, list[FileMark]] = {}
+    upstream: dict[str, RowMark] = {}
+    outputs: dict[str, int] = {}
+    parts: dict[str, Parts] = {}
+    counts: Counts = msgspec.field(default_factory=Counts)
+    swapping: bool = False
+    notes: list[str] = []
+    carry: dict[str, Any] = {}
+
+
+def encode(state: State) -> bytes:
+    """The bytes of a state file."""
+    body = msgspec.json.format(msgspec.json.encode(state), indent=1)
+    return _HEAD % zlib.crc32(body) + body + _TAIL
+
+
+def decode(data: bytes) -> State | None:
+    """Read the bytes of a state file; None when they are not exactly what was written.
+
+    Raises:
+        StateError: the file is intact but was written by a newer version.
+    """
+    body = data[_HEAD_LENGTH : -len(_TAIL)]
+    if data != _HEAD % zlib.crc32(body) + body + _TAIL:
+        return None
+    found = msgspec.json.decode(body)
+    if found.get("schema", 0) > SCHEMA:
+        message = f"state schema {found['schema']} is newer than this version knows ({SCHEMA})"
+        raise StateError(message, "upgrade flowvault")
+    return msgspec.convert(found, State)
+
+
+def previous_path(path: Path) -> Path:
+    """Where the generation before stands."""
+    return path.with_name(path.name.removesuffix(".json") + ".prev.json")
+
+
+def load(path: Path) -> tuple[State | None, str | None]:
+    """Load the newest intact generation and, if that is not the newest file, a word about it.
+
+    Raises:
+        StateError: state files exist and none is intact.
+    """
+    found: list[State] = []
+    broken: list[Path] = []
+    for candidate in (path, previous_path(path)):
+        try:
+            data = candidate.read_bytes()
+        except FileNotFoundError:
+            continue
+        state = decode(data)
+        if state is None:
+            broken.append(candidate)
+        else:
+            found.append(state)
+    if not found:
+        if broken:
+            names = " and ".join(str(each) for each in broken)
+            raise StateError(f"no intact state: {names} damaged")
+        return None, None
+    newest = max(found, key=lambda state: state.generation)
+    warning = None
+    if broken:
+        warning = f"{broken[0]} is damaged; going on from generation {newest.generation}"
+    return newest, warning
+
+
+def save(path: Path, state: State) -> None:
+    """Commit a state: after this returns it is what `load` finds, even after a power cut."""
+    disk.make_dir(path.parent)
+    temporary = path.with_name(path.name + ".tmp")
+    disk.write_whole(temporary, encode(state))
+    if path.exists() and decode(path.read_bytes()) is not None:
+        disk.replace(path, previous_path(path))
+    disk.replace(temporary, path)
+    disk.sync_dir(path.parent)

@@ -1,0 +1,428 @@
+"""Raw trades, decoded, checked and numbered (Parquet).
+
+One row is one trade that counts, in file order. Before it counts, a record is judged, in this
+order: a duplicate id among the last 100 000 is dropped; a record more than five minutes ahead of
+the watermark is held until the next good one shows whether the clock really moved; a trade of a
+minute that has closed is late. Late and future records go to the quarantine. Ids that jump on an
+exchange that numbers its trades one by one mean trades we never received: a gap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from pipeline.calc.ticks import Ticks, join
+from pipeline.layers import Column, Layer
+from pipeline.raw.adapters import trade_adapter
+from pipeline.raw.block import Reject
+from pipeline.raw.trades import TradeBatch
+from pipeline.stage import Closed, Context, Row, Stage
+
+MINUTE_US = 60_000_000
+_HELD_LINE = -1
+
+
+class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings of `[trades]`."""
+
+    lateness_ms: int = 0
+    max_jump_ms: int = 300_000
+    dedup_window: int = 100_000
+
+
+class Held(msgspec.Struct):
+    """A record too far ahead of the watermark, waiting for the next good one."""
+
+    source: str
+    day: str
+    offset: int
+    raw: str
+    trade_id: str
+    ts: int
+    count: int
+    px: str
+    px_dp: int
+    px_scale: int
+    sz: str
+    sz_scale: int
+    nt: str
+    nt_scale: int
+    side: int
+
+
+class Carry(msgspec.Struct):
+    """What outlives a run.
+
+    `good` counts trades that were no duplicates; `late_ids` are the late ones among the last
+    `dedup_window` of them as [their number, id] (the others are read back from the layer).
+    """
+
+    seq: int = 0
+    clock: int | None = None
+    max_id: int | None = None
+    good: int = 0
+    late_ids: list[tuple[int, str]] = []
+    held: Held | None = None
+
+
+@dataclass(slots=True)
+class _Judged:
+    """Arrival-order rows that are good trades, and what became of the others."""
+
+    rows: pl.DataFrame
+    future: list[int]
+    held: int | None
+    duplicate: int
+
+
+def fold(batch: TradeBatch, carry: Carry, context: Context[Params]) -> Closed[Carry]:
+    """Judge one block's trades and number those that count."""
+    params, block = context.params, batch.block
+    ticks = batch.ticks if carry.held is None else join([_release(carry.held), batch.ticks])
+    if not batch.ticks.height:
+        return _closed(batch, carry, [], list(batch.rejects), context, len(batch.rejects))
+    judged = _judge(ticks.frame, carry, context)
+    rejects = list(batch.rejects)
+    for index in judged.future:
+        line = int(ticks.frame["line"][index])
+        rejects.append(_reject(carry.held, block, line, "future"))
+    bad = len(rejects)
+    held = None
+    if judged.held is not None:
+        line = int(ticks.frame["line"][judged.held])
+        held = carry.held if line == _HELD_LINE else _hold(ticks, judged.held, batch)
+    rows = judged.rows
+    rows, max_id, gaps = _mark_gaps(rows, carry, context)
+    clock_before, clock = _clock(rows["ts"], carry.clock)
+    watermark = clock_before - params.lateness_ms * 1000
+    ends = (rows["ts"].to_numpy() // MINUTE_US + 1) * MINUTE_US
+    is_late = ends <= watermark
+    good = carry.good + rows.height
+    late_ids = [pair for pair in carry.late_ids if pair[0] > good - params.dedup_window]
+    aside = None
+    if is_late.any():
+        for index in np.flatnonzero(is_late).tolist():
+            line = int(rows["line"][index])
+            late_ids.append((carry.good + index + 1, rows["trade_id"][index]))
+            if context.reinstated is None:
+                rejects.append(_reject(carry.held, block, line, "late"))
+        aside = Ticks(rows.filter(pl.Series(is_late)), *_scales(ticks))
+    late = int(is_late.sum())
+    kept = Ticks(rows.filter(pl.Series(~is_late)) if late else rows, *_scales(ticks))
+    if context.reinstated is not None:
+        kept = _reinstate(kept, carry.clock, context, params)
+        late = 0
+    numbered = kept.frame.with_columns(
+        pl.int_range(carry.seq, carry.seq + kept.height, dtype=pl.Int64).alias("seq")
+    )
+    following = Carry(
+        seq=carry.seq + kept.height,
+        clock=clock,
+        max_id=max_id,
+        good=good,
+        late_ids=late_ids,
+        held=held,
+    )
+    layer = numbered.select("seq", "ts", "trade_id", "px", "px_dp", "sz", "nt", "side", "gap")
+    out = Ticks(layer, *_scales(kept))
+    result = _closed(batch, following, gaps, rejects, context, bad)
+    result.rows["trades"] = out if out.height else None
+    result.late, result.duplicate, result.aside = late, judged.duplicate, aside
+    return result
+
+
+def _closed(
+    batch: TradeBatch,
+    carry: Carry,
+    gaps: list[Row],
+    rejects: list[Reject],
+    context: Context[Params],
+    bad: int,
+) -> Closed[Carry]:
+    watermark = None
+    if carry.clock is not None:
+        watermark = carry.clock - context.params.lateness_ms * 1000
+    return Closed(
+        carry,
+        {"trades": None, "gaps": gaps},
+        rejects,
+        rows_in=batch.records,
+        bad=bad,
+        gaps=len(gaps),
+        watermark_us=watermark,
+    )
+
+
+def _scales(ticks: Ticks) -> tuple[int, int, int]:
+    return ticks.px_scale, ticks.sz_scale, ticks.nt_scale
+
+
+def _clock(ts: pl.Series, before: int | None) -> tuple[np.ndarray, int | None]:
+    """The running maximum of event time just before each row, and after the last."""
+    if not len(ts):
+        return np.zeros(0, np.int64), before
+    running = np.maximum.accumulate(ts.to_numpy())
+    if before is not None:
+        running = np.maximum(running, before)
+    first = np.int64(before) if before is not None else np.iinfo(np.int64).min // 2
+    return np.concatenate(([first], running[:-1])), int(running[-1])
+
+
+def _judge(frame: pl.DataFrame, carry: Carry, context: Context[Params]) -> _Judged:
+    """Drop duplicates and settle records from the future.
+
+    Most blocks have ids that only rise and a clock that never leaps; they pass at full speed.
+    """
+    params = context.params
+    before, _ = _clock(frame["ts"], carry.clock)
+    limit = before - params.lateness_ms * 1000 + params.max_jump_ms * 1000
+    leaps = frame["ts"].to_numpy() > limit
+    if carry.clock is None:
+        leaps[0] = False
+    if carry.held is None and not leaps.any() and _ids_are_new(frame["trade_id"], carry, context):
+        return _Judged(frame, [], None, 0)
+    return _judge_one_by_one(frame, carry, context)
+
+
+def _ids_are_new(ids: pl.Series, carry: Carry, context: Context[Params]) -> bool:
+    numbers = ids.cast(pl.Int64, strict=False)
+    if numbers.null_count() == 0 and (carry.max_id is not None or carry.good == 0):
+        values = numbers.to_numpy()
+        first = carry.max_id if carry.max_id is not None else -1
+        rising = values[0] > first and bool((np.diff(values) > 0).all())
+        plain = not ids.str.contains("^[+0]").any()
+        if rising and plain:
+            return True
+    if ids.n_unique() < len(ids):
+        return False
+    known = _window(carry, context)
+    return not ids.is_in(pl.Series(list(known), dtype=pl.String).implode()).any()
+
+
+def _window(carry: Carry, context: Context[Params]) -> dict[str, None]:
+    """The ids of the last `dedup_window` good trades, oldest first."""
+    size = context.params.dedup_window
+    late = [(number, each) for number, each in carry.late_ids if number > carry.good - size]
+    accepted = min(size, carry.good) - len(late)
+    if context.last_ids is None or accepted <= 0:
+        return {each: None for _, each in late}
+    own = context.last_ids(accepted).to_list()
+    # late trades are put back where they stood among the good ones, so that the window slides
+    merged: list[str] = []
+    start = carry.good - min(size, carry.good)
+    places = dict(late)
+    remaining = iter(own)
+    for number in range(start + 1, carry.good + 1):
+        found = places.get(number)
+        merged.append(found if found is not None else next(remaining, ""))
+    return dict.fromkeys(merged)
+
+
+def _judge_one_by_one(frame: pl.DataFrame, carry: Carry, context: Context[Params]) -> _Judged:
+    params = context.params
+    window = _window(carry, context)
+    jump, lateness = params.max_jump_ms * 1000, params.lateness_ms * 1000
+    clock = carry.clock
+    good: list[int] = []
+    future: list[int] = []
+    held: int | None = None
+    duplicate = 0
+    stamps, ids = frame["ts"].to_list(), frame["trade_id"].to_list()
+
+    def accept(index: int) -> None:
+        nonlocal clock
+        good.append(index)
+        window[ids[index]] = None
+        if len(window) > params.dedup_window:
+            del window[next(iter(window))]
+        clock = stamps[index] if clock is None else max(clock, stamps[index])
+
+    for index, ts in enumerate(stamps):
+        if ids[index] in window:
+            duplicate += 1
+            continue
+        if held is not None:
+            if ts >= stamps[held] - jump:
+                accept(held)
+            else:
+                future.append(held)
+            repeats, held = ids[held] == ids[index] and ids[index] in window, None
+            if repeats:
+                duplicate += 1
+                continue
+        if clock is not None and ts > clock - lateness + jump:
+            held = index
+        else:
+            accept(index)
+    return _Judged(frame[good], future, held, duplicate)
+
+
+def _mark_gaps(
+    rows: pl.DataFrame, carry: Carry, context: Context[Params]
+) -> tuple[pl.DataFrame, int | None, list[Row]]:
+    """Mark trades before which ids are missing; ids that are no numbers are left out."""
+    none = pl.lit(value=False).alias("gap")
+    if not trade_adapter(context.instrument.exchange).contiguous or not rows.height:
+        numbers = rows["trade_id"].cast(pl.Int64, strict=False)
+        top = numbers.max()
+        known = [each for each in (carry.max_id, top) if isinstance(each, int)]
+        return rows.with_columns(none), max(known, default=None), []
+    numbers = rows["trade_id"].cast(pl.Int64, strict=False)
+    values = numbers.fill_null(-1).to_numpy()
+    running = np.maximum.accumulate(values)
+    first = -1 if carry.max_id is None else carry.max_id
+    before = np.maximum(np.concatenate(([first], running[:-1])), first)
+    counts = rows["count"].to_numpy()
+    is_gap = (values >= 0) & (before >= 0) & (values > before + counts)
+    found: list[Row] = []
+    if is_gap.any():
+        if context.reinstated is not None:
+            is_gap &= ~_filled(before + 1, values - counts, context.reinstated)
+        for index in np.flatnonzero(is_gap).tolist():
+            ts = int(rows["ts"][index])
+            low, high = int(before[index]) + 1, int(values[index] - counts[index])
+            found.append((ts, ("trades", low, high, ts // 1000)))
+    top_id = max(int(running[-1]), first)
+    return rows.with_columns(pl.Series("gap", is_gap)), (top_id if top_id >= 0 else None), found
+
+
+def _filled(low: np.ndarray, high: np.ndarray, late: Ticks) -> np.ndarray:
+    """Whether every id of [low, high] came, only too late."""
+    ids = late.frame["trade_id"].cast(pl.Int64, strict=False).drop_nulls().unique().sort()
+    known = ids.to_numpy()
+    inside = np.searchsorted(known, high, "right") - np.searchsorted(known, low, "left")
+    return inside == high - low + 1
+
+
+def _reinstate(
+    kept: Ticks, clock: int | None, context: Context[Params], params: Params
+) -> Ticks:
+    """Put late trades at the end of their minute: before the row that closed it."""
+    late: Ticks = context.reinstated
+    if not late.height or not kept.height:
+        return kept
+    wait = params.lateness_ms * 1000
+    closes = (late.frame["ts"].to_numpy() // MINUTE_US + 1) * MINUTE_US + wait
+    before, after = _clock(kept.frame["ts"], clock)
+    running = np.append(before[1:], after)
+    start = int(before[0])
+    due = (closes > start) & (closes <= running[-1])
+    if not due.any():
+        return kept
+    place = np.searchsorted(running, closes[due], "left")
+    columns = [c for c in kept.frame.columns if c != "line"]
+    rows = Ticks(late.frame.filter(pl.Series(due)), *_scales(late))
+    mine = Ticks(kept.frame.select(columns), *_scales(kept))
+    extra = Ticks(
+        rows.frame.with_columns(pl.lit(value=False).alias("gap")).select(columns), *_scales(rows)
+    )
+    both = join([extra, mine])
+    minutes = rows.frame["ts"].to_numpy() // MINUTE_US
+    place_all = np.concatenate((place, np.arange(kept.height)))
+    rank = np.concatenate((np.zeros(len(place), np.int64), np.ones(kept.height, np.int64)))
+    minute = np.concatenate((minutes, np.zeros(kept.height, np.int64)))
+    order = np.lexsort((minute, rank, place_all))
+    return Ticks(both.frame[order], *_scales(both))
+
+
+def _hold(ticks: Ticks, index: int, batch: TradeBatch) -> Held:
+    row = ticks.frame.row(index, named=True)
+    reject = Reject.of(batch.block, row["line"], "future")
+    return Held(
+        source=reject.source,
+        day=reject.day,
+        offset=reject.offset,
+        raw=reject.raw,
+        trade_id=row["trade_id"],
+        ts=row["ts"],
+        count=row["count"],
+        px=str(row["px"]),
+        px_dp=row["px_dp"],
+        px_scale=ticks.px_scale,
+        sz=str(row["sz"]),
+        sz_scale=ticks.sz_scale,
+        nt=str(row["nt"]),
+        nt_scale=ticks.nt_scale,
+        side=row["side"],
+    )
+
+
+def _release(held: Held) -> Ticks:
+    """The held record as the row before the next block's first."""
+    values: dict[str, Any] = {
+        "line": [_HELD_LINE],
+        "trade_id": [held.trade_id],
+        "ts": [held.ts],
+        "count": [held.count],
+        "px": [int(held.px)],
+        "px_dp": [held.px_dp],
+        "sz": [int(held.sz)],
+        "nt": [int(held.nt)],
+        "side": [held.side],
+    }
+    wide = {name: pl.Int128 if values[name][0] >= 2**62 else pl.Int64 for name in ("px", "sz", "nt")}
+    schema = {
+        "line": pl.Int64,
+        "trade_id": pl.String,
+        "ts": pl.Int64,
+        "count": pl.Int64,
+        "px": wide["px"],
+        "px_dp": pl.UInt8,
+        "sz": wide["sz"],
+        "nt": wide["nt"],
+        "side": pl.Int8,
+    }
+    frame = pl.DataFrame(values, schema=schema)
+    return Ticks(frame, held.px_scale, held.sz_scale, held.nt_scale)
+
+
+def _reject(held: Held | None, block: Any, line: int, reason: str) -> Reject:
+    if line == _HELD_LINE and held is not None:
+        return Reject(held.day, held.source, held.offset, reason, held.raw)
+    return Reject.of(block, line, reason)
+
+
+TRADES = Layer(
+    "trades",
+    "trades",
+    "parquet",
+    (
+        Column("seq", "int64", "", "row number in file order, from 0"),
+        Column("ts", "timestamp[us, UTC]", "UTC", "event time; finer stamps floored"),
+        Column("trade_id", "string", "", "the exchange's id"),
+        Column("price", "float64", "quote", "the double nearest to the exchange's decimal"),
+        Column("size", "float64", "base", "size in base units, whatever unit the exchange uses"),
+        Column("notional", "float64", "quote", "price x size (USD of the contracts if inverse)"),
+        Column("side", "int8", "", "+1 the taker bought, -1 the taker sold"),
+        Column("gap_before", "bool", "", "trade ids are missing just before this trade"),
+    ),
+    "Every trade that counts, in file order: deduplicated, late and bad records set aside.",
+)
+GAPS = Layer(
+    "gaps",
+    "gaps",
+    "jsonl",
+    (
+        Column("kind", "string", "", 'the feed in which something is missing: "trades"'),
+        Column("from", "int", "id", "first missing id"),
+        Column("to", "int", "id", "last missing id"),
+        Column("ts", "int", "ms", "event time of the record behind the gap"),
+    ),
+    "Runs of ids that never arrived, on exchanges that number their records one by one.",
+    stamp="ms",
+)
+
+STAGE = Stage(
+    name="trades",
+    source="raw:trades",
+    layers=(TRADES, GAPS),
+    params=Params,
+    carry=Carry,
+    fold=fold,
+    lateness_us=lambda params: params.lateness_ms * 1000,
+)
