@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from pipeline.calc.scale import fitting, rescale_each, times, to_scale
@@ -15,11 +16,15 @@ from pipeline.instrument import Contract, contract_value
 from pipeline.raw.block import Block, Reject
 from pipeline.raw.lines import RawTrade, read_line
 from pipeline.raw.shape import BadRecordError, TradeAdapter, TradeShape
-from pipeline.raw.template import Template
+from pipeline.raw.digits import MAX_DIGITS, Ints, decimals, unsigned
+from pipeline.raw.template import Table, Template
 
 _BASE_DECIMALS = 12
 _MAX_NOTIONAL = 1e13
 _TEMPLATE_TRIES = 50
+_ZERO, _POINT = ord("0"), ord(".")
+_MS_DIGITS = 13
+_ISO_SHORTEST, _ISO_LONGEST = 20, 27
 _RAW = {
     "line": pl.Int64,
     "trade_id": pl.String,
@@ -132,13 +137,11 @@ def _read_columns(
     table = template.read(block.data, block.lines)
     if table is None:
         return None
-    columns = _columns(table, template, shape, prefix, inst_id)
-    if columns is None:
+    frame = _columns(table, shape, prefix, inst_id)
+    if frame is None:
         return None
-    fits = columns["fits"]
-    left = (~fits).arg_true().to_list()
-    frame = columns.drop("fits")
-    return (frame.filter(fits) if left else frame), left
+    left = np.flatnonzero(~table.fits).tolist()
+    return (frame.filter(pl.Series(table.fits)) if left else frame), left
 
 
 def _template(
@@ -157,130 +160,131 @@ def _template(
     return None
 
 
-def _columns(
-    table: pl.DataFrame, template: Template, shape: TradeShape, prefix: str, inst_id: str
-) -> pl.DataFrame | None:
-    """The raw columns of a table read by a template, with `fits` narrowed to valid rows.
+def _columns(table: Table, shape: TradeShape, prefix: str, inst_id: str) -> pl.DataFrame | None:
+    """The raw columns of a table, narrowing `table.fits` to rows that are surely valid.
 
     Whatever this is not sure of is marked as not fitting: `lines` has the last word.
     """
-    fields = template.fields
-    wanted = [shape.trade_id, shape.price, shape.size, shape.side, shape.ts, *shape.one_of]
-    wanted += [shape.inst_id] if shape.inst_id else []
-    optional = [shape.count] if shape.count and prefix + shape.count in fields else []
-    contract = shape.contract if shape.contract and prefix + shape.contract[0] in fields else None
-    if any(prefix + key not in fields for key in [*wanted, *(contract or ())]):
+    fields = table.template.fields
+    is_flag = "true" in shape.side_of
+    texts = [*shape.one_of, *([shape.inst_id] if shape.inst_id else [])]
+    count = [shape.count] if shape.count and prefix + shape.count in fields else []
+    contract = list(shape.contract) if shape.contract else []
+    if contract and prefix + contract[0] not in fields:
+        contract = []
+    used = [shape.trade_id, shape.price, shape.size, shape.side, shape.ts, *texts, *count, *contract]
+    if any(prefix + key not in fields for key in used):
         return None
-
-    def text(key: str) -> pl.Expr:
-        return pl.col(fields[prefix + key].column)
-
-    def is_string(key: str) -> bool:
-        return fields[prefix + key].is_string
-
-    side_keys = list(shape.side_of)
-    if is_string(shape.side) != (side_keys[0] not in ("true", "false")):
+    if any(not fields[prefix + key].is_string for key in (*texts, *contract)):
         return None
-    checks = [pl.col("fits")]
-    checks += [text(key).is_in(list(allowed)) for key, allowed in shape.one_of.items()]
-    if any(not is_string(key) for key in shape.one_of) or (
-        shape.inst_id is not None and not is_string(shape.inst_id)
-    ):
+    if fields[prefix + shape.side].is_string == is_flag:
         return None
+    for key, allowed in shape.one_of.items():
+        table.fits &= np.logical_or.reduce([table.equals(prefix + key, each) for each in allowed])
     if shape.inst_id is not None:
-        checks.append(text(shape.inst_id) == inst_id)
-    price, price_dp, price_ok = _number(text(shape.price))
-    size, size_dp, size_ok = _number(text(shape.size))
-    ts, ts_ok = _time(text(shape.ts), shape.time, is_string(shape.ts))
-    side = text(shape.side).replace_strict(
-        side_keys, list(shape.side_of.values()), default=None, return_dtype=pl.Int8
+        table.fits &= table.equals(prefix + shape.inst_id, inst_id)
+    side = np.zeros(table.height, np.int8)
+    for value, sign in shape.side_of.items():
+        side += table.equals(prefix + shape.side, value) * np.int8(sign)
+    table.fits &= side != 0
+    price, price_dp = _number(table, prefix + shape.price)
+    size, size_dp = _number(table, prefix + shape.size)
+    ts = _time(table, prefix + shape.ts, shape.time)
+    trade_id = _identifier(table, prefix + shape.trade_id)
+    table.check_ignored_literals({prefix + key for key in used})
+    raw = pl.DataFrame(
+        {
+            "line": np.arange(table.height),
+            "trade_id": trade_id,
+            "price": price,
+            "price_dp": price_dp.astype(np.uint8),
+            "size": size,
+            "size_dp": size_dp.astype(np.uint8),
+            "side": side,
+            "ts": ts,
+            "count": _count(table, prefix + count[0]) if count else np.ones(table.height, np.int64),
+        }
     )
-    trade_id = text(shape.trade_id)
-    if not is_string(shape.trade_id):
-        checks.append(trade_id.str.contains(r"^[1-9][0-9]{0,17}$"))
-    count = pl.lit(1, dtype=pl.Int64)
-    if optional:
-        digits = text(optional[0])
-        checks.append(digits.str.contains(r"^[1-9][0-9]{0,8}$"))
-        count = digits.cast(pl.Int64, strict=False)
-    ct: list[pl.Expr] = [pl.lit(None, dtype=pl.String)] * 3
-    if contract:
-        if not all(is_string(key) for key in contract):
-            return None
-        ct = [text(key) for key in contract]
-        checks += [_number(column)[2] for column in ct[:2]]
-        checks.append(ct[2].is_in(["linear", "inverse"]))
-    checks += [price_ok, size_ok, ts_ok, side.is_not_null()]
-    return table.select(
-        pl.int_range(pl.len(), dtype=pl.Int64).alias("line"),
-        trade_id.alias("trade_id"),
-        price.alias("price"),
-        price_dp.alias("price_dp"),
-        size.alias("size"),
-        size_dp.alias("size_dp"),
-        side.alias("side"),
-        ts.alias("ts"),
-        count.alias("count"),
-        ct[0].alias("ct_val"),
-        ct[1].alias("ct_mult"),
-        ct[2].alias("ct_type"),
-        pl.all_horizontal(checks).fill_null(value=False).alias("fits"),
-    )
+    if not contract:
+        nothing = [pl.lit(None, dtype=pl.String).alias(n) for n in ("ct_val", "ct_mult", "ct_type")]
+        return raw.with_columns(nothing)
+    for key in contract[:2]:
+        _number(table, prefix + key)
+    kind = prefix + contract[2]
+    table.fits &= table.equals(kind, "linear") | table.equals(kind, "inverse")
+    names = zip(("ct_val", "ct_mult", "ct_type"), contract, strict=True)
+    return raw.with_columns(table.strings(prefix + key).alias(name) for name, key in names)
 
 
-def _number(text: pl.Expr) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
-    """Integer, decimals and validity of plain decimal text ("61800.30")."""
-    length, dot = text.str.len_bytes(), text.str.find(".", literal=True)
-    value = text.str.replace(".", "", literal=True).cast(pl.Int64, strict=False)
-    decimals = pl.when(dot.is_null()).then(0).otherwise(length - dot - 1)
-    whole = pl.when(dot.is_null()).then(length).otherwise(dot)
-    valid = (
-        (value > 0)
-        & (length <= 18)
-        & (decimals <= MAX_DECIMALS)
-        & (whole <= MAX_INTEGER_DIGITS)
-        & (whole > 0)
-        & ~text.str.starts_with("+")
-    )
-    return value, decimals.cast(pl.UInt8, strict=False), valid
+def _number(table: Table, path: str) -> tuple[Ints, Ints]:
+    """Digits and decimals of a positive plain decimal; others no longer fit."""
+    start, end = table.spans[path]
+    value, places, valid = decimals(table.text, table.words, end, end - start, MAX_DECIMALS)
+    table.fits &= valid & (value > 0) & (end - start - places <= MAX_INTEGER_DIGITS)
+    if not table.template.fields[path].is_string:
+        # JSON knows no leading zeros, and only `lines` may say so
+        table.fits &= (table.text[start] != _ZERO) | (table.text[start + 1] == _POINT)
+    return value, places
 
 
-def _time(text: pl.Expr, kind: str, is_string: bool) -> tuple[pl.Expr, pl.Expr]:
-    """Event time in microseconds and validity: 13-digit milliseconds, or ISO 8601 in UTC."""
-    digits = text.cast(pl.Int64, strict=False)
-    is_ms = (text.str.len_bytes() == 13) & (digits >= 10**12)
-    if kind == "ms" or not is_string:
-        return digits * 1000, is_ms
+def _time(table: Table, path: str, kind: str) -> Ints:
+    """Event time in microseconds: 13-digit milliseconds, or ISO 8601 in UTC."""
+    start, end = table.spans[path]
+    length = end - start
+    is_string = table.template.fields[path].is_string
+    if kind == "ms" or not is_string or not (length[table.fits] > _ISO_SHORTEST - 1).any():
+        value, valid = unsigned(table.words, end, np.minimum(length, MAX_DIGITS + 1))
+        table.fits &= valid & (length == _MS_DIGITS) & (value >= 10 ** (_MS_DIGITS - 1))
+        return value * 1000
+    text = table.strings(path)
     iso = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", strict=False)
-    length = text.str.len_bytes()
+    ts = iso.dt.timestamp("us").fill_null(0)
     # chrono would read a leap second and any year; fromisoformat, the last word, would not
-    is_iso = (length >= 20) & (length <= 27) & ~text.str.contains(r"^[^12]|:6[0-9]|\.Z|\.[0-9]*\.")
-    return iso.dt.timestamp("us"), is_iso & (iso.dt.timestamp("us") > 0)
+    odd = text.str.contains(r"^[^12]|:6[0-9]|[.]Z|[.][0-9]*[.]|[+ ]").to_numpy()
+    table.fits &= (length >= _ISO_SHORTEST) & (length <= _ISO_LONGEST) & ~odd
+    table.fits &= (ts > 0).to_numpy()
+    return ts.to_numpy()
+
+
+def _identifier(table: Table, path: str) -> pl.Series:
+    """Ids as text; the usual plain numbers need no string of the block to be copied."""
+    start, end = table.spans[path]
+    length = end - start
+    value, valid = unsigned(table.words, end, np.minimum(length, MAX_DIGITS + 1))
+    plain = valid & (length > 0) & (table.text[start] != _ZERO)
+    if plain[table.fits].all():
+        table.fits &= plain
+        return pl.Series(value).cast(pl.String)
+    if not table.template.fields[path].is_string:
+        table.fits &= plain
+        return pl.Series(value).cast(pl.String)
+    table.fits &= length > 0
+    return table.strings(path)
+
+
+def _count(table: Table, path: str) -> Ints:
+    start, end = table.spans[path]
+    length = end - start
+    value, valid = unsigned(table.words, end, np.minimum(length, MAX_DIGITS + 1))
+    table.fits &= valid & (length > 0) & (length <= 9) & (table.text[start] != _ZERO)
+    return value
 
 
 def _to_base(raw: pl.DataFrame, contract: Contract, block: Block) -> tuple[Ticks, list[int]]:
     """Turn exchange sizes into base units and notionals; also the lines too large to carry."""
     if not raw.height:
         return _empty(), []
-    big = raw.select(
-        pl.col("line"),
-        worth=pl.col("price").cast(pl.Float64)
-        / 10.0 ** pl.col("price_dp")
-        * pl.col("size").cast(pl.Float64)
-        / 10.0 ** pl.col("size_dp"),
-    ).filter(pl.col("worth") > _MAX_NOTIONAL)
-    oversized = big["line"].unique(maintain_order=True).to_list()
+    oversized = _too_large(raw)
     if oversized:
         raw = raw.filter(~pl.col("line").is_in(oversized))
     px, px_scale = to_scale(raw["price"], raw["price_dp"])
-    kinds = raw.select(
-        "line",
-        kind=pl.struct("ct_val", "ct_mult", "ct_type"),
-    )
-    distinct = kinds["kind"].unique(maintain_order=True).to_list()
-    whole = [
-        _as_contract(kind, contract, lambda: _where(kinds, block)) for kind in distinct
-    ]
+    names = ("ct_val", "ct_mult", "ct_type")
+    if raw["ct_val"].null_count() == raw.height:
+        distinct: list[dict[str, str | None]] = [dict.fromkeys(names)]
+    else:
+        distinct = raw.select(pl.struct(names).alias("kind"))["kind"].unique().to_list()
+        distinct.sort(key=str)
+    whole = [_as_contract(kind, contract, lambda: _where(raw, block)) for kind in distinct]
     if len(set(whole)) == 1:
         sized = _sized(raw, px, px_scale, whole[0])
     else:
@@ -300,8 +304,17 @@ def _to_base(raw: pl.DataFrame, contract: Contract, block: Block) -> tuple[Ticks
     return minimal(Ticks(frame, px_scale, sz_scale, nt_scale)), oversized
 
 
-def _where(kinds: pl.DataFrame, block: Block) -> UnknownContractError:
-    line = kinds.filter(pl.col("kind").struct.field("ct_val").is_null())["line"][0]
+def _too_large(raw: pl.DataFrame) -> list[int]:
+    """Lines whose price x size is more than anything that was ever traded."""
+    price = raw["price"].cast(pl.Float64).to_numpy() / 10.0 ** raw["price_dp"].to_numpy()
+    size = raw["size"].cast(pl.Float64).to_numpy() / 10.0 ** raw["size_dp"].to_numpy()
+    if price.max() * size.max() <= _MAX_NOTIONAL:
+        return []
+    return raw["line"].to_numpy()[price * size > _MAX_NOTIONAL].tolist()
+
+
+def _where(raw: pl.DataFrame, block: Block) -> UnknownContractError:
+    line = raw.filter(pl.col("ct_val").is_null())["line"][0]
     return UnknownContractError(block.line_offset(line), block.source)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.sim.activity import DAY_MS
-from pipeline.sim.path import Wall  # noqa: TC001  (dataclass field)
+from pipeline.sim.path import Wall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,10 +29,11 @@ _REACH_BPS = 106.0
 _SLACK_BPS = 10.0
 _WALL_RANGE_BPS = 100.0
 # share of ticks that hold a level, by distance from the touch in bps
-_DENSITIES = ((0.8, 0.3), (8.0, 0.1), (_REACH_BPS + _SLACK_BPS, 0.025))
+_DENSITIES = ((0.8, 0.25), (8.0, 0.06), (_REACH_BPS + _SLACK_BPS, 0.025))
 _FAR_GAP_MEAN = 40
-_NEAR_GAP_MEAN = 4
-_REDRAWS = 4  # levels a side and event
+# what a moving touch leaves behind: sparser than near levels, which fill up
+_NEAR_GAP_MEAN = 16
+_REDRAWS = 5  # levels a side and event
 _TOUCH_REDRAW = 0.5
 _LEVEL_QUOTE = 15_000.0
 _LEVEL_SIGMA = 0.9
@@ -191,11 +192,11 @@ class BookDay:
     def _redraws(self, count: int) -> list[list[tuple[int, int]]]:
         """Return per event the (offset from the touch, new lots) of some levels.
 
-        Offsets are log-uniform, so near levels live shorter; a level is left
-        empty where its distance's density says so (lots 0).
+        Near levels are redrawn more often than far ones; a level is left empty
+        where its distance's density says so (lots 0).
         """
         size = count * _REDRAWS
-        offset = np.exp(self._rng.random(size) * np.log(self._reach)).astype(np.int64)
+        offset = np.exp(np.sqrt(self._rng.random(size)) * np.log(self._reach)).astype(np.int64)
         chance = self._rng.random(size)
         density = np.select(
             [offset <= self._book.facts.bps(bps) for bps, _ in _DENSITIES],
@@ -241,6 +242,11 @@ class BookDay:
             book.bids[tick] = bids[tick] = next(self._lots)
         for tick in self._gaps(ask, book.ask, self._near):
             book.asks[tick] = asks[tick] = next(self._lots)
+        # what was the touch shrinks to an ordinary level
+        if bid > book.bid:
+            self._redraw(book.bids, bids, book.bid, next(self._lots))
+        if ask < book.ask:
+            self._redraw(book.asks, asks, book.ask, next(self._lots))
         book.bid, book.ask = bid, ask
         self._keep_ask_reach(ask, asks)
         self._keep_bid_reach(bid, bids)

@@ -77,7 +77,7 @@ def plan_day(rng: np.random.Generator) -> list[Event]:
     A `trend` is followed at once by its `exhaustion`, both on 5-minute bounds.
     `exact_whale` is the whale of exactly 100 000 quote units.
     """
-    trend_side = UP if rng.random() < 0.5 else DOWN  # noqa: PLR2004
+    trend_side = UP if rng.random() < 0.5 else DOWN
     wanted = [*_PLANTED, ("trend", TREND_MINUTES + EXHAUSTION_BARS * BAR_MINUTES, trend_side)]
     order = rng.permutation(len(wanted)).tolist()
     strengths = rng.random(len(wanted) + 3).tolist()
@@ -102,7 +102,7 @@ def plan_day(rng: np.random.Generator) -> list[Event]:
         taken += minutes + MIN_GAP
 
     exact = int(rng.integers(*EXACT_WHALE_MINUTES))
-    exact_side = UP if rng.random() < 0.5 else DOWN  # noqa: PLR2004
+    exact_side = UP if rng.random() < 0.5 else DOWN
     events.append(Event("exact_whale", exact, 1, exact_side, strengths[-2]))
     quiet = int(rng.integers(*QUIET_STARTS))
     events.append(Event("quiet_hour", quiet, QUIET_MINUTES, UP, strengths[-3]))

@@ -26,9 +26,9 @@ _SIZE_SIGMA = 1.6
 _ROUND_SHARE = 0.35
 _CAP_UNITS = 80_000 * UNITS_PER_QUOTE  # ordinary trades stay well below a whale
 _FRESH_SHARE = 0.55  # of trades; the others repeat the side of the one before
-_FOLLOW = 0.3
+_FOLLOW = 0.38
 _FOLLOW_STEPS = 6
-_FOLLOW_BPS = 2.0
+_FOLLOW_BPS = 1.2
 _STRETCHES = 12
 
 _BURST_RATIO = 5.5

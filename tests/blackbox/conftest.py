@@ -72,7 +72,7 @@ class Product:
         stages = [word for stage in STAGES for word in ("--stage", stage)]
         outcome = self(vault, "run", "--all", *stages, "--json")
         if expect is not None:
-            assert outcome.code == expect, f"exit {outcome.code}\n{outcome.text}"
+            assert outcome.code == expect, f"exit {outcome.code}\n{outcome.err}"
         return outcome
 
 

@@ -66,7 +66,7 @@ def read_jsonl(file: Path) -> list[Row]:
         return []
     content = file.read_text(encoding="utf-8")
     assert content == "" or content.endswith("\n"), f"{file} does not end with a line feed"
-    return [json.loads(line) for line in content.splitlines()]
+    return [json.loads(line) for line in content.split("\n")[:-1]]
 
 
 def read_trades(vault: Path, instrument: Instrument) -> list[Row]:

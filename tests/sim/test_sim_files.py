@@ -57,7 +57,7 @@ def test_bytes_do_not_depend_on_polars_threads(tmp_path: Path) -> None:
         f"write_market(Path({str(tmp_path / 'one')!r}), hours=1, speed=3.0, books=False)"
     )
     settings = os.environ | {"POLARS_MAX_THREADS": "1", "PYTHONPATH": str(root)}
-    subprocess.run([sys.executable, "-c", code], check=True, env=settings)  # noqa: S603
+    subprocess.run([sys.executable, "-c", code], check=True, env=settings)
     assert bytes_of(tmp_path / "here") == bytes_of(tmp_path / "one")
 
 

@@ -1,0 +1,1 @@
+"""Faults: kills, failing system calls, power cuts, full disks, damaged state, two at once."""
