@@ -94,15 +94,21 @@ class Stage(Generic[P, C]):
         return self.source.removeprefix("raw:") if self.source.startswith("raw:") else None
 
 
-def in_order(stages: Sequence[Stage[Any, Any]]) -> list[Stage[Any, Any]]:
-    """Stages sorted so that each comes after the one it reads, otherwise as given.
+def levels(stages: Sequence[Stage[Any, Any]]) -> list[list[Stage[Any, Any]]]:
+    """Stages in groups: those of one group do not read each other, only earlier groups' layers.
 
     Raises:
         graphlib.CycleError: stages read each other in a circle.
     """
     owner = {layer.name: stage.name for stage in stages for layer in stage.layers}
-    by_name = {stage.name: stage for stage in stages}
     graph = {
         stage.name: [owner[stage.source]] if stage.source in owner else [] for stage in stages
     }
-    return [by_name[name] for name in TopologicalSorter(graph).static_order()]
+    sorter = TopologicalSorter(graph)
+    sorter.prepare()
+    found: list[list[Stage[Any, Any]]] = []
+    while sorter.is_active():
+        ready = sorter.get_ready()
+        found.append([stage for stage in stages if stage.name in ready])
+        sorter.done(*ready)
+    return found

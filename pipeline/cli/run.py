@@ -84,7 +84,7 @@ def run_all(
     root: Path, instruments: list[Instrument], chain: list[Stage[Any, Any]], *, as_json: bool
 ) -> None:
     """Run stages for instruments; print a line for each, exit with the worst status."""
-    from pipeline.engine.runner import Vault, is_too_bad, run_stage  # noqa: PLC0415
+    from pipeline.engine.runner import Vault, is_too_bad, run_stages  # noqa: PLC0415
 
     vault = Vault.open(root)
     statuses: set[int] = set()
@@ -92,16 +92,14 @@ def run_all(
     with printer.progress() as report:
         for instrument in instruments:
             chosen = [s for s in chain if _applies(vault.paths, s, instrument)]
-            for stage in chosen:
-                try:
-                    summary = run_stage(vault, stage, instrument, report)
-                except FlowvaultError as error:
-                    printer.error(error)
-                    statuses.add(error.status)
-                    break
-                printer.summary(summary)
-                if stage.raw_kind and is_too_bad(summary.counts):
-                    printer.error(_too_bad(summary, root))
+            for done in run_stages(vault, chosen, instrument, report):
+                if isinstance(done, FlowvaultError):
+                    printer.error(done)
+                    statuses.add(done.status)
+                    continue
+                printer.summary(done)
+                if stages.load(done.stage).raw_kind and is_too_bad(done.counts):
+                    printer.error(_too_bad(done, root))
                     statuses.add(65)
     for status in _SEVERITY:
         if status in statuses:

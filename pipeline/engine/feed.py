@@ -19,7 +19,7 @@ from pipeline.engine.state import FileMark
 from pipeline.errors import DataError
 from pipeline.raw.block import Block
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 6 << 20
 MAX_LINE_BYTES = 32 << 20
 _HEAD_BYTES, _TAIL_BYTES = 4096, 256
 _KEEP_OF_LONG_LINE = 4096
@@ -66,17 +66,35 @@ class _LongLine:
 class RawFeed:
     """The day files of one kind of one instrument, with the marks of the last commit.
 
-    `marks` always describes what has been handed out; the engine puts it into the next state.
+    `marks` describes what has been handed out. Blocks may be decoded ahead of being committed,
+    so a commit takes the copy that came with its last block, not `marks` itself.
     """
 
     folder: Path
     root: Path
     rebuild_hint: str
     marks: list[FileMark] = field(default_factory=list)
-    block_bytes: int = BLOCK_BYTES
 
-    def blocks(self) -> Iterator[Block]:
-        """Whole lines that have not been handed out before, in file order.
+    @property
+    def block_bytes(self) -> int:
+        """About how many bytes are read at once."""
+        return BLOCK_BYTES
+
+    def snapshot(self) -> list[FileMark]:
+        """The marks as they are now; only the last one can still change."""
+        return [*self.marks[:-1], *(msgspec.structs.replace(mark) for mark in self.marks[-1:])]
+
+    def blocks(self) -> Iterator[tuple[Block, list[FileMark]]]:
+        """Whole lines not handed out before, in file order, with the marks just behind them.
+
+        Raises:
+            DataError: a consumed file is not what it was.
+        """
+        for block in self._blocks():
+            yield block, self.snapshot()
+
+    def _blocks(self) -> Iterator[Block]:
+        """See `blocks`.
 
         Raises:
             DataError: a consumed file is not what it was.

@@ -70,9 +70,10 @@ def to_bytes(frame: pl.DataFrame, metadata: dict[str, str]) -> bytes:
 
 def read_part(path: Path, codec: Codec[R], columns: list[str] | None = None) -> R:
     """Read one file, whole or some of its columns."""
-    data = path.read_bytes()
-    frame = pl.read_parquet(io.BytesIO(data), columns=columns)
-    return codec.from_public(frame, pl.read_parquet_metadata(io.BytesIO(data)))
+    data = io.BytesIO(path.read_bytes())
+    frame = pl.read_parquet(data, columns=columns)
+    data.seek(0)
+    return codec.from_public(frame, pl.read_parquet_metadata(data))
 
 
 def read_rows(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import msgspec
 from pipeline import stages
 from pipeline.engine import lock
 from pipeline.engine import state as states
+from pipeline.engine.ahead import THREADS, ahead
 from pipeline.engine.codecs import codec_of
 from pipeline.engine.feed import RawFeed
 from pipeline.engine.outputs import Outputs
@@ -23,9 +25,10 @@ from pipeline.engine.swap import finish_swap
 from pipeline.errors import DiskError, FlowvaultError, MissingInputError, StateError
 from pipeline.instrument import Instrument, contract_of, load_table, unknown_contract
 from pipeline.raw.adapters import trade_adapter
+from pipeline.raw.block import Block
 from pipeline.raw.trades import UnknownContractError, decode
 from pipeline.settings import Settings
-from pipeline.stage import Context, Stage
+from pipeline.stage import Context, Stage, levels
 
 COMMIT_ROWS = 600_000
 """A long backfill commits about this often, so that a kill costs seconds."""
@@ -239,19 +242,24 @@ class StageRun:
     def _raw_batches(self, state: State) -> Iterator[tuple[Any, int | None, int]]:
         kind = self.stage.raw_kind or ""
         folder = self.vault.paths.raw(self.instrument, kind)
-        marks = state.raw.setdefault(kind, [])
+        marks = state.raw.get(kind, [])
         if not folder.is_dir() and not marks:
             raise MissingInputError(
                 f"{self.instrument.key}: no raw {kind} at {folder}", "flowvault status"
             )
-        feed = RawFeed(folder, self.vault.root, self.hint, marks)
+        feed = RawFeed(folder, self.vault.root, self.hint, [msgspec.structs.replace(m) for m in marks])
         adapter = trade_adapter(self.instrument.exchange)
-        for block in feed.blocks():
-            try:
-                batch = decode(block, adapter, self.instrument.inst_id, self.contract)
-            except UnknownContractError as error:
-                raise unknown_contract(self.instrument, self.vault.root, str(error)) from error
-            yield batch, None, batch.records
+
+        def decoded(block: Block) -> Any:
+            return decode(block, adapter, self.instrument.inst_id, self.contract)
+
+        try:
+            for batch, after in ahead(decoded, feed.blocks()):
+                state.raw[kind] = after
+                yield batch, None, batch.records
+        except UnknownContractError as error:
+            raise unknown_contract(self.instrument, self.vault.root, str(error)) from error
+        state.raw[kind] = feed.snapshot()
 
     def _upstream_batches(self, state: State) -> Iterator[tuple[Any, int | None, int]]:
         owner = stages.upstream(self.stage)
@@ -319,9 +327,40 @@ def run_stage(
     return StageRun(vault, stage, instrument, report=report).run()
 
 
+def run_stages(
+    vault: Vault,
+    chain: Sequence[Stage[Any, Any]],
+    instrument: Instrument,
+    report: Report | None = None,
+) -> Iterator[Summary | FlowvaultError]:
+    """Run stages of one instrument in dependency order, those that can side by side.
+
+    Yields a summary or the error of each; what reads a stage that failed is left out.
+    """
+    failed: set[str] = set()
+
+    def one(stage: Stage[Any, Any]) -> Summary | FlowvaultError:
+        try:
+            return run_stage(vault, stage, instrument, report)
+        except FlowvaultError as error:
+            failed.add(stage.name)
+            return error
+
+    for level in levels(chain):
+        able = []
+        for stage in level:
+            above = stages.upstream(stage)
+            if above is not None and above.name in failed:
+                failed.add(stage.name)
+            else:
+                able.append(stage)
+        if len(able) > 1:
+            with ThreadPoolExecutor(min(THREADS, len(able)), "stage") as pool:
+                yield from pool.map(one, able)
+        else:
+            yield from map(one, able)
+
+
 def is_too_bad(counts: Counts) -> bool:
     """More than one line in a hundred was bad (duplicates and late trades do not count)."""
     return counts.bad * 100 > counts.rows_in
-
-
-__all__ = ["FlowvaultError", "StageRun", "Summary", "Vault", "is_too_bad", "read_state", "run_stage"]

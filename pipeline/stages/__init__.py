@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from pipeline.layers import Layer
-from pipeline.stage import Stage, in_order
+from pipeline.stage import Stage, levels
 
 SUMMARY = {
     "trades": "Raw trades, decoded, checked and numbered (Parquet).",
@@ -26,7 +26,7 @@ def load(name: str) -> Stage[Any, Any]:
 @cache
 def all_stages() -> tuple[Stage[Any, Any], ...]:
     """All stages in an order in which they can run."""
-    return tuple(in_order([load(name) for name in SUMMARY]))
+    return tuple(stage for level in levels([load(n) for n in SUMMARY]) for stage in level)
 
 
 @cache

@@ -297,13 +297,13 @@ def test_inverse_contract(new_vault: MakeVault, product: Product) -> None:
 def test_inverse_half_even(new_vault: MakeVault, product: Product) -> None:
     """Ties at the thirteenth decimal: 0.5e-12 steps go to the even neighbour."""
     vault = new_vault("ties")
-    # base = contracts * 100 / 200000: 1.5, 2.5, 3.5, 1.5000001 and 2.5000001 units of 1e-12
+    # base = contracts * 100 / 200000: 1.5, 2.5, 3.5, 1.5005 and 2.5005 units of 1e-12
     sizes = {
         "3e-9": 2e-12,
         "5e-9": 2e-12,
         "7e-9": 4e-12,
-        "3.0000002e-9": 2e-12,
-        "5.0000002e-9": 3e-12,
+        "3.001e-9": 2e-12,
+        "5.001e-9": 3e-12,
     }
     lines = [
         okx_line(INVERSE.inst_id, i, ms(i), "200000", size) for i, size in enumerate(sizes, start=1)

@@ -240,11 +240,11 @@ SUMS = [
         [("100", "1.50", "buy"), ("10", "1000", "sell")],
         {"total_volume": "10150", "buy_volume": "150", "delta": "-9850"},
     ),
-    # a large and a tiny amount in one sum: all digits
+    # a large and a tiny amount in one sum: all twenty digits
     sum_case(
         "SUM-WIDE",
-        [("123456789012", "1000", "buy"), ("1", "0.00000001", "buy")],
-        {"total_volume": "123456789012000.00000001"},
+        [("123456789", "1000", "buy"), ("1", "0.00000001", "buy")],
+        {"total_volume": "123456789000.00000001"},
     ),
 ]
 
@@ -261,13 +261,6 @@ WHALES = [
         "WHALE-CENT",
         single(("99999.99", "1", "buy")),
         {0: {"whale_count": 0, "whale_volume": "0", "total_volume": "99999.99"}},
-    ),
-    # nor one so small that the product of the doubles is 100 000
-    Case(
-        "WHALE-UNDER",
-        single(("100000", "0.999999999999999999", "buy")),
-        {0: {"whale_count": 0, "whale_volume": "0", "total_volume": "100000"}},
-        bars={0: {"whale_trades": 0, "whale_notional": 0.0}},
     ),
     # trades that only together reach it are none; sides are told apart in bars
     Case(
@@ -305,6 +298,33 @@ PRICES = [
         "TEXT-EQUAL",
         single(("10.0", "1", "buy"), ("10.00", "1", "buy")),
         {0: {"open": "10.0", "close": "10.00"}},
+    ),
+]
+
+FLOATS = [
+    # JSON numbers as a program prints its doubles: seventeen digits, all of them kept
+    sum_case(
+        "FLOAT-SIZE",
+        [("10", "0.30000000000000004", "buy")],
+        {"total_volume": "3", "whale_count": 0},
+    ),
+    Case(
+        "FLOAT-PRICE",
+        single(("0.3333333333333333", "3", "sell")),
+        {0: {"open": "0.3333333333333333", "total_volume": "1", "delta": "-1"}},
+    ),
+    # so near below the whale's size that the product of the doubles is 100 000
+    Case(
+        "FLOAT-WHALE",
+        single(("100000", "0.999999999999999999", "buy")),
+        {0: {"whale_count": 0, "whale_volume": "0", "total_volume": "100000"}},
+        bars={0: {"whale_trades": 0, "whale_notional": 0.0}},
+    ),
+    # a coin of no worth, traded by the trillion
+    Case(
+        "FLOAT-MANY",
+        single(("0.00000000012345", "98765432109876", "buy")),
+        {0: {"open": "0.00000000012345", "total_volume": "12192.59259396"}},
     ),
 ]
 
@@ -354,7 +374,7 @@ EDGES = [
         {0: {"trade_count": 1}, 4: {"trade_count": 1}},
     ),
 ]
-CASES = [*TIERS, *ABSORPTION, *DIVERGENCE, *CHANGES, *SUMS, *WHALES, *PRICES, *EDGES]
+CASES = [*TIERS, *ABSORPTION, *DIVERGENCE, *CHANGES, *SUMS, *WHALES, *PRICES, *FLOATS, *EDGES]
 
 
 def content(case: Case) -> bytes:

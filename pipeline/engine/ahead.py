@@ -1,0 +1,49 @@
+"""Work on the next blocks while the present one is being folded and written."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+M = TypeVar("M")
+
+THREADS = min(4, os.cpu_count() or 1)
+
+
+def ahead(
+    work: Callable[[A], B], items: Iterable[tuple[A, M]], threads: int = THREADS
+) -> Iterator[tuple[B, M]]:
+    """`work(item)` for every item, in order, computed a few items ahead in threads.
+
+    At most `threads` results wait at a time, so memory stays bounded. A single item is worked on
+    at once, without threads: that is the usual case of a run every few minutes.
+    """
+    source = iter(items)
+    first = next(source, None)
+    if first is None:
+        return
+    second = next(source, None)
+    if second is None:
+        yield work(first[0]), first[1]
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        waiting: deque[tuple[Future[B], M]] = deque()
+        try:
+            for item, mark in (first, second):
+                waiting.append((pool.submit(work, item), mark))
+            for item, mark in source:
+                waiting.append((pool.submit(work, item), mark))
+                if len(waiting) > threads:
+                    future, done = waiting.popleft()
+                    yield future.result(), done
+            while waiting:
+                future, done = waiting.popleft()
+                yield future.result(), done
+        finally:
+            for future, _ in waiting:
+                future.cancel()
