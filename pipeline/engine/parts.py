@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -100,6 +101,8 @@ class PartsOutput(Generic[R]):
         self._codec = codec
         self._tail: R | None = None
         self._new: list[str] = []
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="parts")
+        self._writing: list[Future[None]] = []
 
     def recover(self) -> None:
         """Finish or undo what a dead run left: afterwards the folder holds the committed files.
@@ -151,7 +154,9 @@ class PartsOutput(Generic[R]):
         total = self._codec.height(both)
         full = total // self.part_rows * self.part_rows
         for at in range(0, full, self.part_rows):
-            self._write(start + at, self._codec.slice(both, at, self.part_rows))
+            part = self._codec.slice(both, at, self.part_rows)
+            # files that are full are written while the next rows are being computed
+            self._writing.append(self._writer.submit(self._write, start + at, part))
         self._tail = self._codec.slice(both, full, total - full) if full < total else None
         self.rows += height
         return height
@@ -163,12 +168,18 @@ class PartsOutput(Generic[R]):
 
     def write(self) -> Parts:
         """Make all rows durable under temporary names; returns what the state shall say."""
+        self._wait()
         if self.is_dirty:
             tail_rows = self.rows % self.part_rows
-            if tail_rows:
+            if tail_rows and self._tail is not None:
                 self._write(self.rows - tail_rows, self._tail)
             disk.sync_dir(self.folder)
         return self.listing(self.rows)
+
+    def _wait(self) -> None:
+        for job in self._writing:
+            job.result()
+        self._writing.clear()
 
     def listing(self, rows: int) -> Parts:
         """The state's entry for a number of rows."""
@@ -192,6 +203,7 @@ class PartsOutput(Generic[R]):
 
     def last_rows(self, count: int) -> R | None:
         """The last `count` rows, committed or not (fewer if there are fewer)."""
+        self._wait()
         if not self.rows:
             return None
         first = max(0, self.rows - count)

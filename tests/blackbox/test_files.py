@@ -208,9 +208,9 @@ UNKNOWN = Instrument("okx", "perps", "ZZZ-USDT-SWAP")
 
 
 def test_unknown_contract(new_vault: MakeVault, product: Product) -> None:
-    """Exit 65; the message names instruments.toml and the line to add; nothing is derived.
+    """Exit 65, nothing derived; what the message says to add to the file it names mends it.
 
-    With the size in the records themselves nothing is missing.
+    Instruments the packaged table knows stay known beside the vault's own file.
     """
     vault = new_vault("contract")
     lines = [okx_line(UNKNOWN.inst_id, i, ms(i), "10", "1") for i in range(100)]
@@ -220,6 +220,12 @@ def test_unknown_contract(new_vault: MakeVault, product: Product) -> None:
     assert "ZZZ-USDT-SWAP" in outcome.text
     assert tree(vault, "derived") == {}
     assert read_quarantine(vault, UNKNOWN) == []
+    advice = [line.strip() for line in outcome.err.splitlines() if line.startswith("    ")]
+    (vault / "instruments.toml").write_text("\n".join(advice) + "\n", encoding="utf-8")
+    write_raw(vault, INVERSE, "2024-03-05", inverse_flat())
+    product.run_all(vault)
+    assert len(read_trades(vault, UNKNOWN)) == 100
+    assert_layers(vault, INVERSE)
 
 
 def test_contract_size_in_the_record(new_vault: MakeVault, product: Product) -> None:

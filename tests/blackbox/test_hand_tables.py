@@ -399,6 +399,7 @@ def vault(new_vault: MakeVault, product: Product) -> Path:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(vault: Path, case: Case) -> None:
     """The fields worked out by hand, then everything against the oracle."""
+    assert read_quarantine(vault, case.instrument) == []
     volume = {row["timestamp_utc"]: row for row in read_volume(vault, case.instrument)}
     bars = {row["timestamp_utc"]: row for row in read_bars(vault, case.instrument, "1m")}
     for rows, expected in ((volume, case.expect), (bars, case.bars)):
@@ -406,7 +407,6 @@ def test_case(vault: Path, case: Case) -> None:
             opened = case.start + timedelta(minutes=minute)
             row = rows[opened.strftime("%Y-%m-%dT%H:%M:%SZ")]
             assert {name: row[name] for name in fields} == fields
-    assert read_quarantine(vault, case.instrument) == []
     assert_layers(vault, case.instrument)
 
 

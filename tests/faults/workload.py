@@ -192,7 +192,7 @@ def ledger(vault: Path) -> dict[str, Any]:
         if state is not None:
             plain = msgspec.to_builtins(state)
             read = [(mark["name"], mark["offset"], mark["crc"]) for mark in plain["raw"].get("trades", ())]
-            keys = ("outputs", "parts", "counts", "watermark_us", "upstream", "last_row_us", "carry")
+            keys = ("outputs", "parts", "counts", "watermark_us", "upstream", "carry")
             found[stage.name] = {key: plain[key] for key in keys} | {"read": read}
     return found
 

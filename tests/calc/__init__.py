@@ -1,0 +1,1 @@
+"""Exact numbers, settings and the sums shared by stages."""

@@ -1,0 +1,1 @@
+"""Files, locks, states and feeds, one module at a time."""

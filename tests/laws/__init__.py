@@ -1,0 +1,1 @@
+"""Laws that every stage must keep, whatever it computes."""

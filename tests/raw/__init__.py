@@ -1,0 +1,1 @@
+"""The two ways of reading raw lines, held to each other."""
