@@ -44,7 +44,7 @@ def read_one_by_one(shape: Shape, data: bytes, offset: int) -> Reading:
     """The same block, every line in a block of its own."""
     rows: list[tuple[Any, ...]] = []
     rejects: list[Reject] = []
-    for line in data.splitlines_keeping_only_line_feeds() if False else split(data):
+    for line in split(data):
         more, bad = read(shape, line, offset)
         rows += more
         rejects += bad
