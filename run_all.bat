@@ -7,8 +7,8 @@ if not exist .venv\Scripts\python.exe (
     py -3 -m venv .venv || python -m venv .venv || exit /b 1
 )
 if not exist .venv\.ready (
-    .venv\Scripts\python -m pip install --quiet --disable-pip-version-check -r requirements.lock || exit /b 1
-    .venv\Scripts\python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . || exit /b 1
+    .venv\Scripts\python -m pip install -qq --disable-pip-version-check -r requirements.lock || exit /b 1
+    .venv\Scripts\python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e . || exit /b 1
     type nul > .venv\.ready
 )
 set VAULT=%FLOWVAULT_VAULT%

@@ -55,6 +55,8 @@ def part_name(start: int, end: int) -> str:
 
 def names(rows: int, part_rows: int, first: int = 0) -> Iterator[tuple[str, int, int]]:
     """The files that hold rows [first, rows) of a layer: name, first row, row past the last."""
+    if first >= rows:
+        return
     for start in range(first // part_rows * part_rows, rows, part_rows):
         end = min(start + part_rows, rows)
         yield part_name(start, end), start, end
