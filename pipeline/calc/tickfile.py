@@ -40,6 +40,10 @@ class TickCodec:
         """One run of trades behind another."""
         return join([first, second])
 
+    def last_us(self, rows: Ticks) -> int:
+        """Time of the last trade, microseconds."""
+        return int(rows.frame["ts"][-1])
+
     def to_public(self, rows: Ticks) -> tuple[pl.DataFrame, dict[str, str]]:
         """Columns and metadata of a file, for these trades and no matter where they came from."""
         rows = minimal(rows)

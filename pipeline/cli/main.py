@@ -75,7 +75,7 @@ def cli(ctx: click.Context, vault: Path | None) -> None:
 def main() -> None:
     """Entry point: errors become a message, a hint and an exit status."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="flowvault", standalone_mode=False)
     except FlowvaultError as error:
         click.echo(f"flowvault: {error}", err=True)
         sys.exit(error.status)

@@ -43,10 +43,11 @@ def command(
     if not chosen:
         raise MissingInputError(f"no such instruments under {vault / 'raw'}", "flowvault demo")
     lines = [
-        _describe(paths, stage, instrument)
+        line
         for instrument in chosen
         for stage in stages.all_stages()
         if stage.raw_kind is None or paths.raw(instrument, stage.raw_kind).is_dir()
+        for line in _describe(paths, stage, instrument)
     ]
     if as_json:
         for line in lines:
@@ -55,11 +56,13 @@ def command(
     _print(lines)
 
 
-def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> dict[str, Any]:
+def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dict[str, Any]]:
+    """One line per layer of a stage; late, duplicate and bad are counted once, at the first."""
     from pipeline.engine.rows import stamp  # noqa: PLC0415
     from pipeline.engine.runner import read_state  # noqa: PLC0415
 
-    line: dict[str, Any] = {
+    head: dict[str, Any] = {
+        "layer": stage.layers[0].name,
         "stage": stage.name,
         "exchange": instrument.exchange,
         "market": instrument.market,
@@ -70,21 +73,35 @@ def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> dict[str
         above = stages.upstream(stage)
         feeder = read_state(paths.state(above.name, instrument)) if above else None
     except FlowvaultError as error:
-        return {**line, "error": error.message}
+        return [{**head, "error": error.message}]
     if state is None:
-        return {**line, "error": "never run"}
+        return [{**head, "error": "never run"}]
     mark = state.watermark_us
-    line["last_row"] = None if state.last_row_us is None else stamp(state.last_row_us)
-    line["watermark"] = None if mark is None else stamp(mark, "ms")
+    behind: dict[str, Any] = {}
     if stage.raw_kind:
-        line["unread_bytes"] = _unread(paths, state, stage.raw_kind, instrument)
+        behind["unread_bytes"] = _unread(paths, state, stage.raw_kind, instrument)
     elif feeder is not None:
         read = state.upstream[stage.source].position if stage.source in state.upstream else 0
-        line["unread_rows"] = feeder.parts[stage.source].rows - read
-    line |= {name: getattr(state.counts, name) for name in state.counts.__struct_fields__}
-    if stage.raw_kind and state.carry.get("held"):
-        line["held"] = 1
-    return line
+        behind["unread_rows"] = feeder.parts[stage.source].rows - read
+    lines = []
+    for layer in stage.layers:
+        own = state.layers.get(layer.name)
+        last = own.last_us if own else None
+        lines.append(
+            {
+                **head,
+                "layer": layer.name,
+                "rows": own.rows if own else 0,
+                "last_row": None if last is None else stamp(last, layer.stamp),
+                "watermark": None if mark is None else stamp(mark, "ms"),
+                **behind,
+            }
+        )
+    if stage.raw_kind:
+        counts = state.counts
+        lines[0] |= {"late": counts.late, "duplicate": counts.duplicate, "bad": counts.bad}
+        lines[0]["held"] = int(state.carry.get("held") is not None)
+    return lines
 
 
 def _unread(paths: VaultPaths, state: Any, kind: str, instrument: Instrument) -> int:
@@ -105,19 +122,22 @@ def _unread(paths: VaultPaths, state: Any, kind: str, instrument: Instrument) ->
 
 
 def _print(lines: list[dict[str, Any]]) -> None:
-    head = f"{'stage':<8}  {'instrument':<28}{'last row':<22}{'behind':>14}"
-    click.echo(head + "".join(f"{n:>10}" for n in ("rows in", "rows out", "late", "dup", "bad", "gaps")))
+    shown = None
     for line in lines:
         key = f"{line['exchange']}/{line['market']}/{line['instId']}"
-        start = f"{line['stage']:<8}  {key:<28}"
+        if key != shown:
+            click.echo(key if shown is None else f"\n{key}")
+            click.echo(f"  {'layer':<16}{'rows':>12}  {'last row':<26}{'behind':>14}")
+            shown = key
         if "error" in line:
-            click.echo(start + line["error"])
+            click.echo(f"  {line['layer']:<16}{line['error']}")
             continue
         behind = (
-            f"{line['unread_bytes']:,} B" if "unread_bytes" in line else f"{line.get('unread_rows', 0):,} rows"
+            f"{line['unread_bytes']:,} B"
+            if "unread_bytes" in line
+            else f"{line.get('unread_rows', 0):,} rows"
         )
-        numbers = [line[n] for n in ("rows_in", "rows_out", "late", "duplicate", "bad", "gaps")]
-        cells = "".join(f"{number:>10,}" for number in numbers)
-        note = "  1 held (far ahead of the clock)" if line.get("held") else ""
-        last = line["last_row"] or line["watermark"] or "-"
-        click.echo(f"{start}{last:<22}{behind:>14}{cells}{note}")
+        last = line["last_row"] or "-"
+        notes = [f"{line[n]:,} {n}" for n in ("late", "duplicate", "bad", "held") if line.get(n)]
+        note = "  " + ", ".join(notes) if notes else ""
+        click.echo(f"  {line['layer']:<16}{line['rows']:>12,}  {last:<26}{behind:>14}{note}")

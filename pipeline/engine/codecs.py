@@ -25,6 +25,10 @@ class FrameCodec:
         """`second` behind `first`."""
         return pl.concat([first, second])
 
+    def last_us(self, rows: pl.DataFrame) -> int:
+        """Time of the last row, microseconds."""
+        return int(rows["ts"].dt.timestamp("us")[-1])
+
     def to_public(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
         """The rows themselves."""
         return rows, {}

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pipeline.engine.codecs import codec_of
 from pipeline.engine.jsonl import JsonlOutput
 from pipeline.engine.parts import PartsOutput
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.rows import encode_reject, encode_rows
-from pipeline.engine.state import Parts, State
+from pipeline.engine.state import LayerMark, Parts, State
 from pipeline.errors import StateError
 from pipeline.instrument import Instrument
 from pipeline.layers import Layer
@@ -26,8 +28,7 @@ class Outputs:
     ) -> None:
         self.base = base
         self.instrument = instrument
-        self.rows_out = 0
-        self.last_row_us: int | None = state.last_row_us
+        self._marks = {name: msgspec.structs.replace(m) for name, m in state.layers.items()}
         self._hint = hint
         self._paths = VaultPaths(base)
         self._layers = {layer.name: layer for layer in layers}
@@ -57,30 +58,31 @@ class Outputs:
         except StateError as error:
             raise StateError(error.message, self._hint) from error
 
-    def add(self, rows: dict[str, Any], rejects: Sequence[Reject]) -> None:
-        """Take closed rows and rejected lines; nothing is committed yet."""
+    def add(self, rows: dict[str, Any], rejects: Sequence[Reject]) -> int:
+        """Take closed rows and rejected lines, uncommitted; returns how many rows there were.
+
+        Gaps are notes beside the rows and are not counted.
+        """
+        count = 0
         for name, new in rows.items():
             if new is None:
                 continue
             layer = self._layers[name]
+            mark = self._marks.setdefault(name, LayerMark())
             if layer.format == "parquet":
                 height = self._parts[name].append(new)
+                mark.last_us = codec_of(name)[0].last_us(new) if height else mark.last_us
             else:
                 folder = self._paths.derived(layer.folder, self.instrument)
                 self._file(folder / layer.file).append(encode_rows(layer, self.instrument, new))
                 height = len(new)
-                if new:
-                    self.last_row_us = new[-1][0]
-            if layer is not self._gaps:
-                self.rows_out += height
+                mark.last_us = new[-1][0] if new else mark.last_us
+            mark.rows += height
+            count += 0 if name == "gaps" else height
         for reject in rejects:
             folder = self._paths.quarantine(self.instrument, "trades")
             self._file(folder / f"{reject.day}.jsonl").append(encode_reject(reject))
-
-    @property
-    def _gaps(self) -> Layer | None:
-        """The side layer that is not counted as rows out."""
-        return self._layers.get("gaps")
+        return count
 
     @property
     def is_dirty(self) -> bool:
@@ -95,6 +97,7 @@ class Outputs:
                 state.outputs[relative] = length
         for name, parts in self._parts.items():
             state.parts[name] = parts.write()
+        state.layers = {name: msgspec.structs.replace(m) for name, m in self._marks.items()}
 
     def publish(self) -> None:
         """After the commit."""

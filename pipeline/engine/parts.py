@@ -41,6 +41,9 @@ class Codec(Protocol[R]):
     def join(self, first: R, second: R) -> R:
         """`second` behind `first`."""
 
+    def last_us(self, rows: R) -> int:
+        """Time of the last row, microseconds."""
+
     def to_public(self, rows: R) -> tuple[pl.DataFrame, dict[str, str]]:
         """The file's columns and metadata."""
 

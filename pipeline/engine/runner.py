@@ -151,14 +151,13 @@ class StageRun:
             carry = closed.carry
             if closed.watermark_us is not None:
                 context.watermark_us = closed.watermark_us
-            rows_out = outputs.rows_out
-            outputs.add(closed.rows, closed.rejects)
+            written = outputs.add(closed.rows, closed.rejects)
             if closed.aside is not None:
                 self.asides.append(closed.aside)
             state.counts = state.counts.plus(
                 Counts(
                     rows_in=closed.rows_in if self.stage.raw_kind else size,
-                    rows_out=outputs.rows_out - rows_out,
+                    rows_out=written,
                     late=closed.late,
                     duplicate=closed.duplicate,
                     bad=closed.bad,
@@ -179,7 +178,6 @@ class StageRun:
 
     def _commit(self, state: State, outputs: Outputs, carry: Any) -> None:
         outputs.write(state)
-        state.last_row_us = outputs.last_row_us
         state.carry = msgspec.to_builtins(carry)
         state.generation += 1
         state.swapping = False
@@ -233,7 +231,7 @@ class StageRun:
 
     def _fingerprint(self) -> dict[str, Any]:
         """The parameters as the state keeps them, contract size included where it matters."""
-        params: dict[str, Any] = msgspec.to_builtins(self.params)
+        params: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.params))
         if self.stage.raw_kind:
             contract = self.contract
             params["contract"] = f"{contract.kind} {contract.value or 'from the record'}"

@@ -66,6 +66,13 @@ class Parts(msgspec.Struct):
     last: str | None = None
 
 
+class LayerMark(msgspec.Struct):
+    """What a layer holds: number of rows, and the time of the last one in microseconds."""
+
+    rows: int = 0
+    last_us: int | None = None
+
+
 class Counts(msgspec.Struct):
     """Totals since the state was made."""
 
@@ -97,7 +104,7 @@ class State(msgspec.Struct):
     epoch: int = 1
     watermark_us: int | None = None
     lateness_us: int = 0
-    last_row_us: int | None = None
+    layers: dict[str, LayerMark] = {}
     raw: dict[str, list[FileMark]] = {}
     upstream: dict[str, RowMark] = {}
     outputs: dict[str, int] = {}

@@ -402,6 +402,7 @@ TRADES = Layer(
         Column("gap_before", "bool", "", "trade ids are missing just before this trade"),
     ),
     "Every trade that counts, in file order: deduplicated, late and bad records set aside.",
+    stamp="ms",
 )
 GAPS = Layer(
     "gaps",
