@@ -1,5 +1,8 @@
-"""What a layer is: its file, its columns, their units and formulas. The data dictionary that
-`flowvault layers` prints is made of these, and so is the order of keys in every row."""
+"""What a layer is: its file, its columns, their units and formulas.
+
+The data dictionary that `flowvault layers` prints is made of these, and so is the order of keys
+in every row.
+"""
 
 from __future__ import annotations
 

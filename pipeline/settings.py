@@ -51,7 +51,9 @@ class Settings:
         for name, table in tables.items():
             if name not in stage_names or not isinstance(table, dict):
                 known = ", ".join(sorted(stage_names))
-                raise UsageError(f"{path}: [{name}] is not a stage; stages: {known}", f"edit {path}")
+                raise UsageError(
+                    f"{path}: [{name}] is not a stage; stages: {known}", f"edit {path}"
+                )
         return cls(path, tables)
 
     def params(self, stage: str, kind: type[P], instrument: Instrument) -> P:
@@ -74,7 +76,9 @@ class Settings:
         known = set(kind.__struct_fields__)
         for key, value in table.items():
             names = value if isinstance(value, dict) else (key,)
-            if isinstance(value, dict) and key.count("/") != 2:
+            if isinstance(value, dict) and len(key.split("/")) != len(
+                ("exchange", "market", "INSTID")
+            ):
                 message = f'{self.path}: [{stage}."{key}"] is not exchange/market/INSTID'
                 raise UsageError(message, f"edit {self.path}")
             for name in names:

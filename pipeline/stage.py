@@ -101,9 +101,7 @@ def levels(stages: Sequence[Stage[Any, Any]]) -> list[list[Stage[Any, Any]]]:
         graphlib.CycleError: stages read each other in a circle.
     """
     owner = {layer.name: stage.name for stage in stages for layer in stage.layers}
-    graph = {
-        stage.name: [owner[stage.source]] if stage.source in owner else [] for stage in stages
-    }
+    graph = {stage.name: [owner[stage.source]] if stage.source in owner else [] for stage in stages}
     sorter = TopologicalSorter(graph)
     sorter.prepare()
     found: list[list[Stage[Any, Any]]] = []

@@ -68,6 +68,7 @@ def cells_of(ticks: Ticks, span_us: int, whale_notional: Decimal) -> list[Cell]:
 
     Args:
         ticks: trades in layer order.
+        span_us: length of a cell.
         whale_notional: a trade of at least this notional is a whale's.
 
     Returns:

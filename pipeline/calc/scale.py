@@ -57,6 +57,6 @@ def times(a: pl.Series, b: pl.Series) -> pl.Series:
     return a.cast(width) * b.cast(width)
 
 
-def fitting(bound: int) -> type[pl.Int64] | type[pl.Int128]:
+def fitting(bound: int) -> type[pl.Int64 | pl.Int128]:
     """The narrowest integer type that holds values up to `bound`."""
     return pl.Int64 if bound < INT64_SAFE else pl.Int128

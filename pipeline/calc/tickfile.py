@@ -50,9 +50,13 @@ class TickCodec:
         frame = rows.frame
         product = times(frame["px"], frame["sz"])
         nt_scale = rows.px_scale + rows.sz_scale
-        is_product = nt_scale >= rows.nt_scale and (
-            product.cast(pl.Int128) == rescale(frame["nt"], rows.nt_scale, nt_scale).cast(pl.Int128)
-        ).all()
+        is_product = (
+            nt_scale >= rows.nt_scale
+            and (
+                product.cast(pl.Int128)
+                == rescale(frame["nt"], rows.nt_scale, nt_scale).cast(pl.Int128)
+            ).all()
+        )
         decimals = frame["px_dp"]
         notes: dict[str, Any] = {
             "price_scale": rows.px_scale,

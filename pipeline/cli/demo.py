@@ -22,8 +22,12 @@ from pipeline.errors import UsageError
 )
 @click.option("--start", type=click.DateTime(["%Y-%m-%d"]), default="2025-01-06", show_default=True)
 @click.option("--days", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--hours", type=click.FloatRange(0, 24, min_open=True), help="Cut the last day short.")
-@click.option("--seed", type=int, default=7, show_default=True, help="Another seed, another market.")
+@click.option(
+    "--hours", type=click.FloatRange(0, 24, min_open=True), help="Cut the last day short."
+)
+@click.option(
+    "--seed", type=int, default=7, show_default=True, help="Another seed, another market."
+)
 @click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
@@ -77,7 +81,9 @@ def command(
             progress=progress,
         )
     except FileExistsError as error:
-        hint = f"flowvault demo --overwrite, or go on with: flowvault run -i {inst_id} --exchange sim"
+        hint = (
+            f"flowvault demo --overwrite, or go on with: flowvault run -i {inst_id} --exchange sim"
+        )
         raise UsageError(str(error), hint) from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error

@@ -34,7 +34,7 @@ def command(name: str | None, as_json: bool) -> None:
         return
     if name is None:
         width = max(len(layer.name) for layer, _ in chosen)
-        for layer, stage in chosen:
+        for layer, _ in chosen:
             click.echo(f"{layer.name:<{width}}  {layer.format:<7}  {layer.text}")
         click.echo("\nEvery column of one: flowvault layers NAME")
         return

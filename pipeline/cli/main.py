@@ -26,10 +26,10 @@ _OWN = {
 class _Commands(click.Group):
     """Own commands from their modules, and one command generated per stage."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return [*_OWN, *SUMMARY]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name in _OWN:
             command: click.Command = import_module(f"pipeline.cli.{cmd_name}").command
             return command
@@ -38,7 +38,7 @@ class _Commands(click.Group):
             return made
         return None
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(_OWN.items()))
         with formatter.section("Stages (each brings what it reads up to date first)"):
@@ -58,7 +58,7 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="flowvault")
 @click.pass_context
 def cli(ctx: click.Context, vault: Path | None) -> None:
-    """Raw exchange trades and books in, proven order-flow layers out.
+    r"""Raw exchange trades and books in, proven order-flow layers out.
 
     Each stage reads what is new since its last run, writes closed rows only, and commits rows
     and cursor together: it can be killed at any time and run again.

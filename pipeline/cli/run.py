@@ -13,6 +13,7 @@ import msgspec
 
 from pipeline import stages
 from pipeline.cli.choose import choose, instrument_options
+from pipeline.engine.paths import VaultPaths
 from pipeline.errors import DataError, FlowvaultError
 from pipeline.instrument import Instrument
 
@@ -106,15 +107,13 @@ def run_all(
             sys.exit(status)
 
 
-def _applies(paths: Any, stage: Stage[Any, Any], instrument: Instrument) -> bool:
+def _applies(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) -> bool:
     """A stage runs where its raw folder is, or where it or what it reads has run before."""
     first = stage
     while (above := stages.upstream(first)) is not None:
         first = above
     kind = first.raw_kind or ""
-    return (
-        paths.raw(instrument, kind).is_dir() or paths.state(first.name, instrument).is_file()
-    )
+    return paths.raw(instrument, kind).is_dir() or paths.state(first.name, instrument).is_file()
 
 
 def _too_bad(summary: Summary, root: Path) -> DataError:

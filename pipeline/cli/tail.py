@@ -61,7 +61,14 @@ def _print(vault: Path, name: str, instrument: Instrument, count: int, *, follow
             return
         message = f"{layer.name} of {instrument.key} has never been run"
         raise MissingInputError(message, f"flowvault {stage.name} {instrument.options}")
-    _show(vault, name, instrument, max(0, at - count) if layer.format == "parquet" else None, at, count)
+    _show(
+        vault,
+        name,
+        instrument,
+        max(0, at - count) if layer.format == "parquet" else None,
+        at,
+        count,
+    )
     while follow:
         time.sleep(_POLL_S)
         now = reader.committed_length(vault, layer, stage.name, instrument)

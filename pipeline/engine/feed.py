@@ -118,7 +118,11 @@ class RawFeed:
                 self._check_finished(file, mark)
 
     def _continue(self, file: DayFile, mark: FileMark, *, is_open: bool) -> Iterator[Block]:
-        same_look = (file.path.name, file.size, file.mtime_ns) == (mark.name, mark.size, mark.mtime_ns)
+        same_look = (file.path.name, file.size, file.mtime_ns) == (
+            mark.name,
+            mark.size,
+            mark.mtime_ns,
+        )
         if same_look and (is_open or (not file.encoding and mark.offset == file.size)):
             return
         progress = self._verify(file, mark)
@@ -127,9 +131,7 @@ class RawFeed:
     def _verify(self, file: DayFile, mark: FileMark) -> _Progress:
         """Check that the consumed part of a file is what it was; returns the place to go on."""
         if not file.encoding and file.size < mark.offset:
-            raise self._refuse(
-                file, f"shrank to {file.size} bytes; {mark.offset} had been read"
-            )
+            raise self._refuse(file, f"shrank to {file.size} bytes; {mark.offset} had been read")
         grew = not file.encoding and file.size > mark.size and file.path.name == mark.name
         if grew:
             head = self._bytes(file, 0, mark.head_length)

@@ -1,5 +1,8 @@
-"""A JSONL output: rows are written over whatever a dead run may have left behind the committed
-length, in place, so that a reader following the file never sees a row vanish or come twice."""
+"""A JSONL output.
+
+Rows are written over whatever a dead run may have left behind the committed length, in place, so
+that a reader following the file never sees a row vanish or come twice.
+"""
 
 from __future__ import annotations
 

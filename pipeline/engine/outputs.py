@@ -87,7 +87,8 @@ class Outputs:
     @property
     def is_dirty(self) -> bool:
         """Whether anything waits for a commit."""
-        return any(o.is_dirty for o in (*self._jsonl.values(), *self._parts.values()))
+        files = any(output.is_dirty for output in self._jsonl.values())
+        return files or any(parts.is_dirty for parts in self._parts.values())
 
     def write(self, state: State) -> None:
         """Make everything durable and note it in the state that is about to be committed."""

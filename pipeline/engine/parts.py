@@ -141,7 +141,9 @@ class PartsOutput(Generic[R]):
         for other in sorted(present):
             stem = other.removesuffix(".tmp").removesuffix(SUFFIX)
             if stem.startswith(f"{start:012d}-") and int(stem.split("-")[1]) > end:
-                rows = self._codec.slice(read_part(self.folder / other, self._codec), 0, end - start)
+                rows = self._codec.slice(
+                    read_part(self.folder / other, self._codec), 0, end - start
+                )
                 data = to_bytes(*self._codec.to_public(rows))
                 disk.write_whole(self.folder / (name + ".tmp"), data)
                 disk.replace(self.folder / (name + ".tmp"), self.folder / name)
@@ -225,7 +227,8 @@ class PartsOutput(Generic[R]):
         if tail_rows:
             held = self._load_tail()
             skip = max(0, first - whole)
-            found.append(self._codec.slice(held, skip, tail_rows - skip))
+            if held is not None:
+                found.append(self._codec.slice(held, skip, tail_rows - skip))
         both = found[0]
         for rows in found[1:]:
             both = self._codec.join(both, rows)

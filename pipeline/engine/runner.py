@@ -225,7 +225,9 @@ class StageRun:
                 for key in sorted({*state.params, *params})
                 if state.params.get(key) != params.get(key)
             )
-            message = f"parameters of {self.stage.name} of {self.instrument.key} changed ({changed})"
+            message = (
+                f"parameters of {self.stage.name} of {self.instrument.key} changed ({changed})"
+            )
             raise StateError(message, self.hint)
         return state
 
@@ -245,7 +247,9 @@ class StageRun:
             raise MissingInputError(
                 f"{self.instrument.key}: no raw {kind} at {folder}", "flowvault status"
             )
-        feed = RawFeed(folder, self.vault.root, self.hint, [msgspec.structs.replace(m) for m in marks])
+        feed = RawFeed(
+            folder, self.vault.root, self.hint, [msgspec.structs.replace(m) for m in marks]
+        )
         adapter = trade_adapter(self.instrument.exchange)
 
         def decoded(block: Block) -> Any:
@@ -261,12 +265,13 @@ class StageRun:
 
     def _upstream_batches(self, state: State) -> Iterator[tuple[Any, int | None, int]]:
         owner = stages.upstream(self.stage)
-        assert owner is not None
+        if owner is None:
+            raise StateError(f"{self.stage.name} reads no layer")
         path = self.vault.paths.state(owner.name, self.instrument)
         above = read_state(path)
         if above is None:
             raise MissingInputError(
-                f"{self.stage.name} of {self.instrument.key}: layer {self.stage.source} is not there",
+                f"{self.stage.name} of {self.instrument.key}: no layer {self.stage.source} yet",
                 f"flowvault {owner.name} {self.instrument.options}",
             )
         mark = state.upstream.setdefault(self.stage.source, RowMark(0, above.epoch))

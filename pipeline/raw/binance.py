@@ -1,5 +1,8 @@
-"""Binance websocket events, bare or in a combined-stream envelope. `m` says whether the buyer was
-the maker, so `m: true` means that the taker sold; `T` is the matching time."""
+"""Binance websocket events, bare or in a combined-stream envelope.
+
+`m` says whether the buyer was the maker, so `m: true` means that the taker sold; `T` is the
+matching time.
+"""
 
 from __future__ import annotations
 

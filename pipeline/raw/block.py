@@ -68,6 +68,6 @@ class Reject:
 
     @classmethod
     def of(cls, block: Block, line: int, reason: str) -> Reject:
-        """Reject a line of a block; bytes that are not UTF-8 are kept as `\\xNN`."""
+        r"""Reject a line of a block; bytes that are not UTF-8 are kept as `\xNN`."""
         raw = block.line(line).decode("utf-8", "backslashreplace")
         return cls(block.day, block.source, block.line_offset(line), reason, raw)

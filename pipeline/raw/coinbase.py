@@ -1,5 +1,7 @@
 """Coinbase: `match` and `last_match` of the Exchange feed, `market_trades` of the Advanced feed.
-`side` is the *maker's*, so it is inverted here."""
+
+`side` is the *maker's*, so it is inverted here.
+"""
 
 from __future__ import annotations
 

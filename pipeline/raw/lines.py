@@ -20,6 +20,7 @@ MIN_TS_US, MAX_TS_US = 1, 253_402_300_799_999_999
 
 _DIGITS = re.compile(r"\+?\d+", re.ASCII)
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)", re.ASCII)
+_LONGEST_MS = 19
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _decode = msgspec.json.Decoder(float_hook=str).decode
 
@@ -32,11 +33,13 @@ class RawTrade(NamedTuple):
     size: tuple[int, int]
     side: int
     ts_us: int
-    count: int
+    aggregated: int
     contract: tuple[str, str, str] | None
 
 
-def read_line(line: bytes, adapter: TradeAdapter, inst_id: str) -> list[tuple[RawTrade, TradeShape, str]]:
+def read_line(
+    line: bytes, adapter: TradeAdapter, inst_id: str
+) -> list[tuple[RawTrade, TradeShape, str]]:
     """Decode one line into its trades, each with the shape and the place it was found in.
 
     Raises:
@@ -47,7 +50,9 @@ def read_line(line: bytes, adapter: TradeAdapter, inst_id: str) -> list[tuple[Ra
     except msgspec.DecodeError as error:
         raise BadRecordError("json") from error
     except (UnicodeDecodeError, RecursionError) as error:
-        raise BadRecordError("encoding" if isinstance(error, UnicodeDecodeError) else "json") from error
+        raise BadRecordError(
+            "encoding" if isinstance(error, UnicodeDecodeError) else "json"
+        ) from error
     if not isinstance(value, dict):
         raise BadRecordError("not an object")
     found = []
@@ -87,7 +92,7 @@ def read_trade(record: dict[str, Any], shape: TradeShape, inst_id: str) -> RawTr
         size=_positive(record.get(shape.size), "size"),
         side=side,
         ts_us=read_time(record.get(shape.ts), shape.time),
-        count=count,
+        aggregated=count,
         contract=contract,
     )
 
@@ -111,12 +116,12 @@ def read_time(value: object, kind: str) -> int:
 
 def _milliseconds(text: str) -> int | None:
     if _DIGITS.fullmatch(text):
-        return int(text) * 1000 if len(text) < 20 else None
+        return int(text) * 1000 if len(text) <= _LONGEST_MS else None
     try:
         digits, decimals = parse_decimal(text)
     except NotANumberError:
         return None
-    return digits * 1000 // 10**decimals
+    return digits * 1000 // int(10**decimals)
 
 
 def _iso(text: str) -> int | None:
@@ -166,14 +171,16 @@ def _positive(value: object, name: str) -> tuple[int, int]:
     return number
 
 
-def _contract_texts(record: dict[str, Any], keys: tuple[str, str, str]) -> tuple[str, str, str] | None:
+def _contract_texts(
+    record: dict[str, Any], keys: tuple[str, str, str]
+) -> tuple[str, str, str] | None:
     if keys[0] not in record:
         return None
-    value, multiplier, kind = (record.get(key) for key in keys)
-    texts = [str(v) if type(v) is int else v for v in (value, "1" if multiplier is None else multiplier)]
-    kind = "linear" if kind is None else kind
-    if not all(isinstance(text, str) for text in texts) or kind not in ("linear", "inverse"):
+    texts: list[str] = []
+    for value in (record[keys[0]], record.get(keys[1], "1")):
+        _positive(value, "contract")
+        texts.append(str(value))
+    kind = record.get(keys[2], "linear")
+    if kind not in ("linear", "inverse"):
         raise BadRecordError("contract")
-    for text in texts:
-        _positive(text, "contract")
     return texts[0], texts[1], kind

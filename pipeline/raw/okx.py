@@ -1,6 +1,9 @@
-"""OKX (and `sim`, which is written in OKX's format): `side` is the taker's, `sz` on swaps is in
-contracts. Three shapes of trade: flat, inside a websocket envelope, and the rows of the common
-collector script, which carry their own contract size."""
+"""OKX, and `sim`, which is written in OKX's format.
+
+`side` is the taker's, `sz` on swaps is in contracts. Three shapes of trade: flat, inside a
+websocket envelope, and the rows of the common collector script, which carry their own contract
+size.
+"""
 
 from __future__ import annotations
 

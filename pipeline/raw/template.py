@@ -144,6 +144,8 @@ class Table:
         """Find each value and compare all that stands between values with the template.
 
         Args:
+            template: the layout.
+            text: the block with PAD bytes on either side.
             quotes: positions of all quotes of the block.
             ends: positions of its line ends.
         """
@@ -167,7 +169,9 @@ class Table:
         ends = ends + PAD
         for path, field in template.fields.items():
             start = at + len(field.before)
-            end = ends - field.back if field.quote < 0 else grid[:, field.quote] + (PAD - field.back)
+            end = (
+                ends - field.back if field.quote < 0 else grid[:, field.quote] + (PAD - field.back)
+            )
             table.fits &= (start <= end) & table.matches(at, field.before)
             table.spans[path] = (start, end)
             at = end
@@ -186,7 +190,8 @@ class Table:
     def equals(self, path: str, value: str) -> Flags:
         """Where a field's text is exactly `value`."""
         start, end = self.spans[path]
-        return (end - start == len(value)) & self.matches(start, value.encode())
+        same: Flags = (end - start == len(value)) & self.matches(start, value.encode())
+        return same
 
     def strings(self, path: str) -> pl.Series:
         """A field's texts."""

@@ -14,16 +14,16 @@ from pipeline.calc.ticks import Ticks
 from pipeline.exact import MAX_DECIMALS, MAX_INTEGER_DIGITS, half_even_quotient, parse_decimal
 from pipeline.instrument import Contract, contract_value
 from pipeline.raw.block import Block, Reject
+from pipeline.raw.digits import MAX_DIGITS, Ints, decimals, unsigned
 from pipeline.raw.lines import RawTrade, read_line
 from pipeline.raw.shape import BadRecordError, TradeAdapter, TradeShape
-from pipeline.raw.digits import MAX_DIGITS, Ints, decimals, unsigned
 from pipeline.raw.template import Table, Template
 
 _BASE_DECIMALS = 12
 _MAX_NOTIONAL = 1e13
 _TEMPLATE_TRIES = 50
 _ZERO, _POINT = ord("0"), ord(".")
-_MS_DIGITS = 13
+_MS_DIGITS, _COUNT_DIGITS = 13, 9
 _ISO_SHORTEST, _ISO_LONGEST = 20, 27
 _RAW = {
     "line": pl.Int64,
@@ -121,7 +121,7 @@ def _raw_row(line: int, trade: RawTrade) -> tuple[object, ...]:
         *trade.size,
         trade.side,
         trade.ts_us,
-        trade.count,
+        trade.aggregated,
         *contract,
     )
 
@@ -172,7 +172,16 @@ def _columns(table: Table, shape: TradeShape, prefix: str, inst_id: str) -> pl.D
     contract = list(shape.contract) if shape.contract else []
     if contract and prefix + contract[0] not in fields:
         contract = []
-    used = [shape.trade_id, shape.price, shape.size, shape.side, shape.ts, *texts, *count, *contract]
+    used = [
+        shape.trade_id,
+        shape.price,
+        shape.size,
+        shape.side,
+        shape.ts,
+        *texts,
+        *count,
+        *contract,
+    ]
     if any(prefix + key not in fields for key in used):
         return None
     if any(not fields[prefix + key].is_string for key in (*texts, *contract)):
@@ -266,7 +275,7 @@ def _count(table: Table, path: str) -> Ints:
     start, end = table.spans[path]
     length = end - start
     value, valid = unsigned(table.words, end, np.minimum(length, MAX_DIGITS + 1))
-    table.fits &= valid & (length > 0) & (length <= 9) & (table.text[start] != _ZERO)
+    table.fits &= valid & (length > 0) & (length <= _COUNT_DIGITS) & (table.text[start] != _ZERO)
     return value
 
 
@@ -310,7 +319,8 @@ def _too_large(raw: pl.DataFrame) -> list[int]:
     size = raw["size"].cast(pl.Float64).to_numpy() / 10.0 ** raw["size_dp"].to_numpy()
     if price.max() * size.max() <= _MAX_NOTIONAL:
         return []
-    return raw["line"].to_numpy()[price * size > _MAX_NOTIONAL].tolist()
+    lines: list[int] = raw["line"].filter(pl.Series(price * size > _MAX_NOTIONAL)).to_list()
+    return lines
 
 
 def _where(raw: pl.DataFrame, block: Block) -> UnknownContractError:

@@ -1,5 +1,7 @@
-"""Every stage, by name, with the line that help prints. The modules are loaded when needed, so
-that `flowvault --help` stays quick."""
+"""Every stage, by name, with the line that help prints.
+
+The modules are loaded when needed, so that `flowvault --help` stays quick.
+"""
 
 from __future__ import annotations
 

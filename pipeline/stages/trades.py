@@ -19,12 +19,14 @@ import polars as pl
 from pipeline.calc.ticks import Ticks, join
 from pipeline.layers import Column, Layer
 from pipeline.raw.adapters import trade_adapter
-from pipeline.raw.block import Reject
+from pipeline.raw.block import Block, Reject
+from pipeline.raw.digits import Flags, Ints
 from pipeline.raw.trades import TradeBatch
 from pipeline.stage import Closed, Context, Row, Stage
 
 MINUTE_US = 60_000_000
 _HELD_LINE = -1
+_NEVER = -(2**62)
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,15 +164,15 @@ def _scales(ticks: Ticks) -> tuple[int, int, int]:
     return ticks.px_scale, ticks.sz_scale, ticks.nt_scale
 
 
-def _clock(ts: pl.Series, before: int | None) -> tuple[np.ndarray, int | None]:
+def _clock(ts: pl.Series, before: int | None) -> tuple[Ints, int | None]:
     """The running maximum of event time just before each row, and after the last."""
     if not len(ts):
         return np.zeros(0, np.int64), before
     running = np.maximum.accumulate(ts.to_numpy())
     if before is not None:
         running = np.maximum(running, before)
-    first = np.int64(before) if before is not None else np.iinfo(np.int64).min // 2
-    return np.concatenate(([first], running[:-1])), int(running[-1])
+    first = before if before is not None else _NEVER
+    return np.concatenate((np.array([first]), running[:-1])), int(running[-1])
 
 
 def _judge(frame: pl.DataFrame, carry: Carry, context: Context[Params]) -> _Judged:
@@ -291,17 +293,16 @@ def _mark_gaps(
     return rows.with_columns(pl.Series("gap", is_gap)), (top_id if top_id >= 0 else None), found
 
 
-def _filled(low: np.ndarray, high: np.ndarray, late: Ticks) -> np.ndarray:
+def _filled(low: Ints, high: Ints, late: Ticks) -> Flags:
     """Whether every id of [low, high] came, only too late."""
     ids = late.frame["trade_id"].cast(pl.Int64, strict=False).drop_nulls().unique().sort()
     known = ids.to_numpy()
     inside = np.searchsorted(known, high, "right") - np.searchsorted(known, low, "left")
-    return inside == high - low + 1
+    filled: Flags = inside == high - low + 1
+    return filled
 
 
-def _reinstate(
-    kept: Ticks, clock: int | None, context: Context[Params], params: Params
-) -> Ticks:
+def _reinstate(kept: Ticks, clock: int | None, context: Context[Params], params: Params) -> Ticks:
     """Put late trades at the end of their minute: before the row that closed it."""
     late: Ticks = context.reinstated
     if not late.height or not kept.height:
@@ -309,7 +310,7 @@ def _reinstate(
     wait = params.lateness_ms * 1000
     closes = (late.frame["ts"].to_numpy() // MINUTE_US + 1) * MINUTE_US + wait
     before, after = _clock(kept.frame["ts"], clock)
-    running = np.append(before[1:], after)
+    running = np.append(before[1:], after if after is not None else _NEVER)
     start = int(before[0])
     due = (closes > start) & (closes <= running[-1])
     if not due.any():
@@ -365,7 +366,9 @@ def _release(held: Held) -> Ticks:
         "nt": [int(held.nt)],
         "side": [held.side],
     }
-    wide = {name: pl.Int128 if values[name][0] >= 2**62 else pl.Int64 for name in ("px", "sz", "nt")}
+    wide = {
+        name: pl.Int128 if values[name][0] >= 2**62 else pl.Int64 for name in ("px", "sz", "nt")
+    }
     schema = {
         "line": pl.Int64,
         "trade_id": pl.String,
@@ -381,7 +384,7 @@ def _release(held: Held) -> Ticks:
     return Ticks(frame, held.px_scale, held.sz_scale, held.nt_scale)
 
 
-def _reject(held: Held | None, block: Any, line: int, reason: str) -> Reject:
+def _reject(held: Held | None, block: Block, line: int, reason: str) -> Reject:
     if line == _HELD_LINE and held is not None:
         return Reject(held.day, held.source, held.offset, reason, held.raw)
     return Reject.of(block, line, reason)
