@@ -44,6 +44,10 @@ class TickCodec:
         """Time of the last trade, microseconds."""
         return int(rows.frame["ts"][-1])
 
+    def newest_us(self, rows: Ticks) -> int:
+        """Largest time of any trade, microseconds."""
+        return int(rows.frame["ts"].to_numpy().max())
+
     def to_public(self, rows: Ticks) -> tuple[pl.DataFrame, dict[str, str]]:
         """Columns and metadata of a file, for these trades and no matter where they came from."""
         rows = minimal(rows)

@@ -29,6 +29,10 @@ class FrameCodec:
         """Time of the last row, microseconds."""
         return int(rows["ts"].dt.timestamp("us")[-1])
 
+    def newest_us(self, rows: pl.DataFrame) -> int:
+        """Largest time of any row, microseconds."""
+        return int(rows["ts"].dt.timestamp("us").to_numpy().max())
+
     def to_public(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
         """The rows themselves."""
         return rows, {}

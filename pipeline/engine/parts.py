@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -22,6 +23,7 @@ from pipeline.engine.state import Parts
 from pipeline.errors import StateError
 
 SUFFIX, TEMPORARY = ".parquet", ".parquet.tmp"
+_TRIES = 20
 
 R = TypeVar("R")
 
@@ -43,6 +45,9 @@ class Codec(Protocol[R]):
 
     def last_us(self, rows: R) -> int:
         """Time of the last row, microseconds."""
+
+    def newest_us(self, rows: R) -> int:
+        """Largest time of any row, microseconds."""
 
     def to_public(self, rows: R) -> tuple[pl.DataFrame, dict[str, str]]:
         """The file's columns and metadata."""
@@ -82,15 +87,44 @@ def read_part(path: Path, codec: Codec[R], columns: list[str] | None = None) -> 
     return codec.from_public(frame, pl.read_parquet_metadata(data))
 
 
+def read_listed(
+    folder: Path, start: int, end: int, codec: Codec[R], columns: list[str] | None = None
+) -> R:
+    """Committed rows [start, end) of the file that begins at `start`.
+
+    A reader may hold a state that is one commit old: then the file has its temporary name still,
+    or a longer one has taken its place, which begins with the same rows.
+
+    Raises:
+        FileNotFoundError: no file holds these rows.
+    """
+    name = part_name(start, end)
+    for suffix in ("", ".tmp"):
+        with suppress(FileNotFoundError):
+            return read_part(folder / (name + suffix), codec, columns)
+    for _ in range(_TRIES):
+        names_now = {path.name for path in folder.glob(f"{start:012d}-*")}
+        for name in sorted(names_now, key=_end_of):
+            if _end_of(name) < end:
+                continue
+            try:
+                rows = read_part(folder / name, codec, columns)
+            except FileNotFoundError:
+                break
+            return rows if _end_of(name) == end else codec.slice(rows, 0, end - start)
+    raise FileNotFoundError(2, "committed rows are gone", str(folder / part_name(start, end)))
+
+
+def _end_of(name: str) -> int:
+    return int(name.partition(".")[0].partition("-")[2])
+
+
 def read_rows(
     folder: Path, listing: Parts, start: int, codec: Codec[R], columns: list[str] | None
 ) -> Iterator[tuple[R, int]]:
     """Committed rows from `start` on, file by file, each with the row number past its end."""
-    for name, low, high in names(listing.rows, listing.part_rows, start):
-        path = folder / name
-        if not path.exists():
-            path = folder / (name + ".tmp")
-        rows = read_part(path, codec, columns)
+    for _, low, high in names(listing.rows, listing.part_rows, start):
+        rows = read_listed(folder, low, high, codec, columns)
         skip = max(0, start - low)
         yield (codec.slice(rows, skip, high - low - skip) if skip else rows), high
 
@@ -128,27 +162,23 @@ class PartsOutput(Generic[R]):
             if name + ".tmp" in present:
                 disk.replace(self.folder / (name + ".tmp"), self.folder / name)
             else:
-                self._restore(name, start, end, present)
+                self._restore(name, start, end)
         for name in sorted(present - listed):
             if name.endswith((SUFFIX, TEMPORARY)):
                 disk.remove(self.folder / name)
 
-    def _restore(self, name: str, start: int, end: int, present: set[str]) -> None:
+    def _restore(self, name: str, start: int, end: int) -> None:
         """Cut a committed file out of the longer one that has already taken its place.
 
         Happens when the newest state is damaged and the one before is used.
         """
-        for other in sorted(present):
-            stem = other.removesuffix(".tmp").removesuffix(SUFFIX)
-            if stem.startswith(f"{start:012d}-") and int(stem.split("-")[1]) > end:
-                rows = self._codec.slice(
-                    read_part(self.folder / other, self._codec), 0, end - start
-                )
-                data = to_bytes(*self._codec.to_public(rows))
-                disk.write_whole(self.folder / (name + ".tmp"), data)
-                disk.replace(self.folder / (name + ".tmp"), self.folder / name)
-                return
-        raise StateError(f"{self.folder / name} is gone, but its rows are committed")
+        try:
+            rows = read_listed(self.folder, start, end, self._codec)
+        except FileNotFoundError:
+            message = f"{self.folder / name} is gone, but its rows are committed"
+            raise StateError(message) from None
+        disk.write_whole(self.folder / (name + ".tmp"), to_bytes(*self._codec.to_public(rows)))
+        disk.replace(self.folder / (name + ".tmp"), self.folder / name)
 
     def append(self, rows: R) -> int:
         """Take rows; every file they fill is written at once under its temporary name."""
@@ -217,11 +247,8 @@ class PartsOutput(Generic[R]):
         found: list[R] = []
         tail_rows = self.rows % self.part_rows
         whole = self.rows - tail_rows
-        for name, low, high in names(whole, self.part_rows, first):
-            path = self.folder / name
-            if not path.exists():
-                path = self.folder / (name + ".tmp")
-            rows = read_part(path, self._codec)
+        for _, low, high in names(whole, self.part_rows, first):
+            rows = read_listed(self.folder, low, high, self._codec)
             skip = max(0, first - low)
             found.append(self._codec.slice(rows, skip, high - low - skip))
         if tail_rows:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
-from pipeline.engine.parts import names
+from pipeline.engine.codecs import FrameCodec
+from pipeline.engine.parts import read_rows
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.runner import read_state
 from pipeline.engine.state import State
@@ -62,16 +61,9 @@ def last_frame(folder: Path, state: State, layer: Layer, count: int) -> pl.DataF
     if parts is None or not parts.rows:
         return pl.DataFrame()
     first = max(0, parts.rows - count)
-    frames = [pl.read_parquet(io.BytesIO(data)) for data in part_bytes(folder, state, layer, first)]
-    return pl.concat(frames).tail(parts.rows - first)
-
-
-def part_bytes(folder: Path, state: State, layer: Layer, first: int) -> Iterator[bytes]:
-    """The files of a Parquet layer that hold rows from `first` on."""
-    parts = state.parts[layer.name]
-    for name, _, _ in names(parts.rows, parts.part_rows, first):
-        path = folder / name
-        yield (path if path.exists() else folder / (name + ".tmp")).read_bytes()
+    return pl.concat(
+        [rows for rows, _ in read_rows(folder, parts, first, FrameCodec(), columns=None)]
+    )
 
 
 def find_layer(name: str) -> tuple[Layer, Stage] | None:  # type: ignore[type-arg]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from pipeline.engine.feed import RawFeed
 from pipeline.engine.outputs import Outputs
 from pipeline.engine.parts import read_rows
 from pipeline.engine.paths import VaultPaths
-from pipeline.engine.state import Counts, RowMark, State
+from pipeline.engine.state import Counts, FileMark, RowMark, State
 from pipeline.engine.swap import finish_swap
 from pipeline.errors import DiskError, FlowvaultError, MissingInputError, StateError
 from pipeline.instrument import Instrument, contract_of, load_table, unknown_contract
@@ -97,7 +99,12 @@ class StageRun:
         self.asides: list[Any] = []
         self._reinstated = reinstated
         self._report = report or (lambda _what, _count: None)
-        self._lines = 0
+        self._pending = 0
+
+    @property
+    def what(self) -> str:
+        """How messages name this run."""
+        return f"stage {self.stage.name} of {self.instrument.key}"
 
     def run(self) -> Summary:
         """Bring the stage's layers up to date.
@@ -105,21 +112,105 @@ class StageRun:
         Raises:
             FlowvaultError: nothing, or only whole commits, have been written.
         """
+        with self.opened():
+            self.prepare()
+            for batch in self.batches():
+                self.step(batch)
+            self.finish()
+        return self.summary
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Hold the lock, load the state and recover the files for the time of the block.
+
+        Raises:
+            FlowvaultError: the lock is held, or state and files do not fit.
+        """
+        with self._guarded(), lock.hold(self._lock_path, self.what):
+            if not self.is_rebuild:
+                finish_swap(self.vault.paths, self.stage, self.instrument)
+            self.state = self._load()
+            self._before = msgspec.structs.replace(self.state.counts)
+            self._outputs = Outputs(
+                self.base, self.instrument, self.stage.layers, self.state, self.hint
+            )
+            self._outputs.recover()
+            self._carry = msgspec.convert(self.state.carry, self.stage.carry)
+            self._context: Context[Any] = Context(
+                self.instrument,
+                self.contract,
+                self.params,
+                watermark_us=self.state.watermark_us,
+                last_ids=lambda count: _ids(self._outputs.last_rows("trades", count)),
+                reinstated=self._reinstated,
+            )
+            yield
+
+    def batches(self) -> Iterator[Batch]:
+        """What is new in the input, in order."""
+        source = self._raw_batches() if self.stage.raw_kind else self._upstream_batches()
+        while True:
+            started = time.perf_counter()
+            with self._guarded():
+                batch = next(source, None)
+            self.summary.seconds += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
+
+    def step(self, batch: Batch) -> None:
+        """Fold one batch; commit if much has come together."""
         started = time.perf_counter()
+        with self._guarded():
+            context, state = self._context, self.state
+            if batch.watermark_us is not None:
+                context.watermark_us = batch.watermark_us
+            closed = self.stage.fold(batch.rows, self._carry, context)
+            self._carry = closed.carry
+            if closed.watermark_us is not None:
+                context.watermark_us = closed.watermark_us
+            written = self._outputs.add(closed.rows, closed.rejects)
+            if closed.aside is not None:
+                self.asides.append(closed.aside)
+            batch.advance(state)
+            state.counts = state.counts.plus(
+                Counts(
+                    rows_in=closed.rows_in if self.stage.raw_kind else batch.size,
+                    rows_out=written,
+                    late=closed.late,
+                    duplicate=closed.duplicate,
+                    bad=closed.bad,
+                    gaps=closed.gaps,
+                )
+            )
+            state.watermark_us = context.watermark_us
+            self._pending += max(batch.size, closed.rows_in)
+            self._report(self.stage.name, max(batch.size, closed.rows_in))
+            if self._pending >= COMMIT_ROWS:
+                self._commit()
+                self._pending = 0
+        self.summary.seconds += time.perf_counter() - started
+
+    def finish(self) -> None:
+        """Commit what is left, if anything moved, and sum up."""
+        started = time.perf_counter()
+        with self._guarded():
+            if self._outputs.is_dirty or _position(self.state) != self._committed:
+                self._commit()
+        after = self.state.counts
+        for name in after.__struct_fields__:
+            setattr(self.summary.counts, name, getattr(after, name) - getattr(self._before, name))
+        self.summary.seconds += time.perf_counter() - started
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Turn errors of the disk into a message that names the stage."""
         try:
-            with lock.hold(self._lock_path, f"stage {self.stage.name} of {self.instrument.key}"):
-                if not self.is_rebuild:
-                    finish_swap(self.vault.paths, self.stage, self.instrument)
-                self._run_locked()
+            yield
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
-            message = (
-                f"stage {self.stage.name} of {self.instrument.key}: "
-                f"{error.strerror or error}{where}; the last commit stands"
-            )
+            message = f"{self.what}: {error.strerror or error}{where}; the last commit stands"
             raise DiskError(message, "mend the disk, then run the same command again") from error
-        self.summary.seconds = time.perf_counter() - started
-        return self.summary
 
     @property
     def _lock_path(self) -> Path:
@@ -129,64 +220,28 @@ class StageRun:
     def _state_path(self) -> Path:
         return VaultPaths(self.base).state(self.stage.name, self.instrument)
 
-    def _run_locked(self) -> None:
-        state = self._load()
-        outputs = Outputs(self.base, self.instrument, self.stage.layers, state, self.hint)
-        outputs.recover()
-        carry = msgspec.convert(state.carry, self.stage.carry)
-        context: Context[Any] = Context(
-            self.instrument,
-            self.contract,
-            self.params,
-            watermark_us=state.watermark_us,
-            last_ids=lambda count: _ids(outputs.last_rows("trades", count)),
-            reinstated=self._reinstated,
-        )
-        before = msgspec.structs.replace(state.counts)
-        pending = 0
-        source = self._raw_batches if self.stage.raw_kind else self._upstream_batches
-        for batch, watermark, size in source(state):
-            context.watermark_us = watermark if watermark is not None else context.watermark_us
-            closed = self.stage.fold(batch, carry, context)
-            carry = closed.carry
-            if closed.watermark_us is not None:
-                context.watermark_us = closed.watermark_us
-            written = outputs.add(closed.rows, closed.rejects)
-            if closed.aside is not None:
-                self.asides.append(closed.aside)
-            state.counts = state.counts.plus(
-                Counts(
-                    rows_in=closed.rows_in if self.stage.raw_kind else size,
-                    rows_out=written,
-                    late=closed.late,
-                    duplicate=closed.duplicate,
-                    bad=closed.bad,
-                    gaps=closed.gaps,
-                )
-            )
-            state.watermark_us = context.watermark_us
-            pending += max(size, closed.rows_in)
-            self._report(self.stage.name, max(size, closed.rows_in))
-            if pending >= COMMIT_ROWS:
-                self._commit(state, outputs, carry)
-                pending = 0
-        if self._is_changed(state, outputs):
-            self._commit(state, outputs, carry)
-        after = state.counts
-        for name in after.__struct_fields__:
-            setattr(self.summary.counts, name, getattr(after, name) - getattr(before, name))
-
-    def _commit(self, state: State, outputs: Outputs, carry: Any) -> None:
-        outputs.write(state)
-        state.carry = msgspec.to_builtins(carry)
+    def _commit(self) -> None:
+        self._check_upstream()
+        state = self.state
+        self._outputs.write(state)
+        state.carry = msgspec.to_builtins(self._carry)
         state.generation += 1
         state.swapping = False
         states.save(self._state_path, state)
-        outputs.publish()
+        self._outputs.publish()
         self._committed = _position(state)
 
-    def _is_changed(self, state: State, outputs: Outputs) -> bool:
-        return outputs.is_dirty or _position(state) != self._committed
+    def _check_upstream(self) -> None:
+        """Refuse to commit rows that were made from files a rebuild has since replaced."""
+        for mark in self.state.upstream.values():
+            owner = stages.upstream(self.stage)
+            above = owner and read_state(self.vault.paths.state(owner.name, self.instrument))
+            if above and above.epoch != mark.epoch:
+                raise self._rebuilt(self.stage.source)
+
+    def _rebuilt(self, layer: str) -> StateError:
+        message = f"{self.what} stands on rows of {layer} that were rebuilt since"
+        return StateError(message, self.hint)
 
     def _load(self) -> State:
         """The committed state, or a new one.
@@ -239,10 +294,10 @@ class StageRun:
             params["contract"] = f"{contract.kind} {contract.value or 'from the record'}"
         return params
 
-    def _raw_batches(self, state: State) -> Iterator[tuple[Any, int | None, int]]:
+    def _raw_batches(self) -> Iterator[Batch]:
         kind = self.stage.raw_kind or ""
         folder = self.vault.paths.raw(self.instrument, kind)
-        marks = state.raw.get(kind, [])
+        marks = self.state.raw.get(kind, [])
         if not folder.is_dir() and not marks:
             raise MissingInputError(
                 f"{self.instrument.key}: no raw {kind} at {folder}", "flowvault status"
@@ -256,46 +311,72 @@ class StageRun:
             return decode(block, adapter, self.instrument.inst_id, self.contract)
 
         try:
-            for batch, after in ahead(decoded, feed.blocks()):
-                state.raw[kind] = after
-                yield batch, None, batch.records
+            for rows, after in ahead(decoded, feed.blocks()):
+                yield Batch(rows, None, rows.records, partial(_set_marks, kind, after))
         except UnknownContractError as error:
             raise unknown_contract(self.instrument, self.vault.root, str(error)) from error
-        state.raw[kind] = feed.snapshot()
+        _set_marks(kind, feed.snapshot(), self.state)
 
-    def _upstream_batches(self, state: State) -> Iterator[tuple[Any, int | None, int]]:
-        owner = stages.upstream(self.stage)
+    def prepare(self) -> None:
+        """Look up the layer this stage reads, if it does not read raw data.
+
+        Raises:
+            StateError: the layer was rebuilt since this stage read it.
+            MissingInputError: the layer has never been made.
+        """
+        owner, source = stages.upstream(self.stage), self.stage.source
         if owner is None:
-            raise StateError(f"{self.stage.name} reads no layer")
-        path = self.vault.paths.state(owner.name, self.instrument)
-        above = read_state(path)
+            return
+        above = read_state(self.vault.paths.state(owner.name, self.instrument))
         if above is None:
             raise MissingInputError(
-                f"{self.stage.name} of {self.instrument.key}: no layer {self.stage.source} yet",
+                f"{self.what}: no layer {source} yet",
                 f"flowvault {owner.name} {self.instrument.options}",
             )
-        mark = state.upstream.setdefault(self.stage.source, RowMark(0, above.epoch))
+        self._above = above
+        mark = self.state.upstream.setdefault(source, RowMark(0, above.epoch))
         if mark.epoch != above.epoch:
-            message = (
-                f"{owner.name} of {self.instrument.key} was rebuilt; {self.stage.name} still "
-                "stands on its old rows"
-            )
-            raise StateError(message, self.hint)
-        listing = above.parts[self.stage.source]
-        if listing.rows < mark.position:
-            note = f"waits: {owner.name} has {listing.rows} rows, {mark.position} were read before"
+            raise self._rebuilt(source)
+        rows = above.parts[source].rows
+        if rows < mark.position:
+            note = f"waits: {owner.name} has {rows} rows, {mark.position} were read before"
             self.summary.notes.append(note)
-            return
-        codec, columns = codec_of(self.stage.source)
-        folder = self.vault.paths.derived(owner.layers[0].folder, self.instrument)
-        clock = state.watermark_us
-        for rows, end in read_rows(folder, listing, mark.position, codec, columns):
-            is_last = end == listing.rows
-            newest = int(rows.frame["ts"].max()) - above.lateness_us
-            clock = above.watermark_us if is_last else max(newest, clock or newest)
-            size = end - mark.position
-            mark.position = end
-            yield rows, clock, size
+
+    @property
+    def position(self) -> int:
+        """How many rows of the layer it reads are behind this stage."""
+        mark = self.state.upstream.get(self.stage.source)
+        return 0 if mark is None else mark.position
+
+    def _upstream_batches(self) -> Iterator[Batch]:
+        above, source = self._above, self.stage.source
+        layer = stages.layers()[source][0]
+        codec, columns = codec_of(source)
+        folder = self.vault.paths.derived(layer.folder, self.instrument)
+        listing, clock, position = above.parts[source], self.state.watermark_us, self.position
+        for rows, end in read_rows(folder, listing, position, codec, columns):
+            newest = codec.newest_us(rows) - above.lateness_us
+            clock = above.watermark_us if end == listing.rows else max(newest, clock or newest)
+            yield Batch(rows, clock, end - position, partial(_set_position, source, end))
+            position = end
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """New input rows with the watermark behind them; `advance` moves a state past them."""
+
+    rows: Any
+    watermark_us: int | None
+    size: int
+    advance: Callable[[State], None]
+
+
+def _set_marks(kind: str, marks: list[FileMark], state: State) -> None:
+    state.raw[kind] = marks
+
+
+def _set_position(source: str, position: int, state: State) -> None:
+    state.upstream[source].position = position
 
 
 def read_state(path: Path) -> State | None:
@@ -336,19 +417,11 @@ def run_stages(
     instrument: Instrument,
     report: Report | None = None,
 ) -> Iterator[Summary | FlowvaultError]:
-    """Run stages of one instrument in dependency order, those that can side by side.
+    """Run stages of one instrument in dependency order, those of one level side by side.
 
     Yields a summary or the error of each; what reads a stage that failed is left out.
     """
     failed: set[str] = set()
-
-    def one(stage: Stage[Any, Any]) -> Summary | FlowvaultError:
-        try:
-            return run_stage(vault, stage, instrument, report)
-        except FlowvaultError as error:
-            failed.add(stage.name)
-            return error
-
     for level in levels(chain):
         able = []
         for stage in level:
@@ -357,11 +430,69 @@ def run_stages(
                 failed.add(stage.name)
             else:
                 able.append(stage)
-        if len(able) > 1:
-            with ThreadPoolExecutor(min(THREADS, len(able)), "stage") as pool:
-                yield from pool.map(one, able)
-        else:
-            yield from map(one, able)
+        for stage, done in zip(able, _run_level(vault, able, instrument, report), strict=True):
+            if isinstance(done, FlowvaultError):
+                failed.add(stage.name)
+            yield done
+
+
+def _run_level(
+    vault: Vault, level: list[Stage[Any, Any]], instrument: Instrument, report: Report | None
+) -> list[Summary | FlowvaultError]:
+    """Run stages that do not read each other; those that go on from the same row read together."""
+    done: dict[str, Summary | FlowvaultError] = {}
+    together: dict[Any, list[StageRun]] = {}
+    with ExitStack() as held, ThreadPoolExecutor(THREADS, "stage") as pool:
+        for stage in level:
+            try:
+                run = StageRun(vault, stage, instrument, report=report)
+                held.enter_context(run.opened())
+                run.prepare()
+            except FlowvaultError as error:
+                done[stage.name] = error
+                continue
+            done[stage.name] = run.summary
+            key = stage.name if stage.raw_kind else (stage.source, run.position)
+            together.setdefault(key, []).append(run)
+        for group in together.values():
+            done.update(_run_group(group, pool))
+    return [done[stage.name] for stage in level]
+
+
+def _run_group(group: list[StageRun], pool: ThreadPoolExecutor) -> dict[str, FlowvaultError]:
+    """Feed the same batches to every stage of a group; one that fails leaves it."""
+    failed: dict[str, FlowvaultError] = {}
+
+    def step(batch: Batch, run: StageRun) -> None:
+        try:
+            run.step(batch)
+        except FlowvaultError as error:
+            failed[run.stage.name] = error
+
+    def finish(run: StageRun) -> None:
+        try:
+            run.finish()
+        except FlowvaultError as error:
+            failed[run.stage.name] = error
+
+    alive = list(group)
+    try:
+        for batch in alive[0].batches():
+            _each(pool, alive, partial(step, batch))
+            alive = [run for run in alive if run.stage.name not in failed]
+            if not alive:
+                return failed
+        _each(pool, alive, finish)
+    except FlowvaultError as error:
+        failed |= {run.stage.name: error for run in alive if run.stage.name not in failed}
+    return failed
+
+
+def _each(pool: ThreadPoolExecutor, runs: list[StageRun], work: Callable[[StageRun], None]) -> None:
+    if len(runs) == 1:
+        work(runs[0])
+    else:
+        list(pool.map(work, runs))
 
 
 def is_too_bad(counts: Counts) -> bool:
