@@ -13,11 +13,11 @@ import msgspec
 
 from pipeline import stages
 from pipeline.cli.choose import choose, instrument_options
-from pipeline.engine.paths import VaultPaths
-from pipeline.errors import DataError, FlowvaultError
+from pipeline.errors import DataError, FlowvaultError, MissingInputError
 from pipeline.instrument import Instrument
 
 if TYPE_CHECKING:
+    from pipeline.engine.paths import VaultPaths
     from pipeline.engine.runner import Report, Summary
     from pipeline.stage import Stage
 
@@ -53,7 +53,9 @@ def command(
             raise click.UsageError(f"no stage {name!r}; stages: {known}")
     wanted = list(names) or list(stages.SUMMARY)
     chain = [stages.load(n) for n in wanted] if no_upstream else stages.with_upstream(wanted)
-    run_all(vault, choose(vault, inst_ids, exchange, market, every), chain, as_json=as_json)
+    run_all(
+        vault, choose(vault, inst_ids, exchange, market, every), chain, every=every, as_json=as_json
+    )
 
 
 def stage_command(name: str) -> click.Command:
@@ -76,13 +78,24 @@ def stage_command(name: str) -> click.Command:
         as_json: bool,
     ) -> None:
         chain = [stages.load(name)] if no_upstream else stages.with_upstream([name])
-        run_all(vault, choose(vault, inst_ids, exchange, market, every), chain, as_json=as_json)
+        run_all(
+            vault,
+            choose(vault, inst_ids, exchange, market, every),
+            chain,
+            every=every,
+            as_json=as_json,
+        )
 
     return stage
 
 
 def run_all(
-    root: Path, instruments: list[Instrument], chain: list[Stage[Any, Any]], *, as_json: bool
+    root: Path,
+    instruments: list[Instrument],
+    chain: list[Stage[Any, Any]],
+    *,
+    every: bool,
+    as_json: bool,
 ) -> None:
     """Run stages for instruments; print a line for each, exit with the worst status."""
     from pipeline.engine.runner import Vault, is_too_bad, run_stages  # noqa: PLC0415
@@ -93,6 +106,9 @@ def run_all(
     with printer.progress() as report:
         for instrument in instruments:
             chosen = [s for s in chain if _applies(vault.paths, s, instrument)]
+            if not chosen and not every:
+                printer.error(_nothing_to_read(vault.paths, chain, instrument))
+                statuses.add(MissingInputError.status)
             for done in run_stages(vault, chosen, instrument, report):
                 if isinstance(done, FlowvaultError):
                     printer.error(done)
@@ -105,6 +121,13 @@ def run_all(
     for status in _SEVERITY:
         if status in statuses:
             sys.exit(status)
+
+
+def _nothing_to_read(
+    paths: VaultPaths, chain: list[Stage[Any, Any]], instrument: Instrument
+) -> MissingInputError:
+    folder = paths.raw(instrument, chain[0].raw_kind or "trades")
+    return MissingInputError(f"{instrument.key}: there is no {folder}", "flowvault status")
 
 
 def _applies(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) -> bool:
@@ -134,7 +157,7 @@ class _Printer:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.headed = False
-        self._live: Any = None
+        self._console: Any = None
 
     @contextmanager
     def progress(self) -> Iterator[Report | None]:
@@ -142,17 +165,23 @@ class _Printer:
             yield None
             return
         from rich.console import Console  # noqa: PLC0415
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+        from rich.progress import (  # noqa: PLC0415
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
 
+        console = Console(stderr=not sys.stdout.isatty())
         with Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             TextColumn("{task.completed:,.0f} records"),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
         ) as live:
-            self._live = live
+            self._console = None if console.stderr else console
             task = live.add_task("starting", total=None)
             state = {"stage": ""}
 
@@ -183,13 +212,20 @@ class _Printer:
         else:
             if not self.headed:
                 head = "".join(f"{name:>10}" for name in self._COLUMNS)
-                click.echo(f"{'stage':<8}  {'instrument':<28}{head}")
+                self._say(f"{'stage':<8}  {'instrument':<28}{head}")
                 self.headed = True
             numbers = (counts.rows_in, counts.rows_out, counts.late, counts.duplicate, counts.bad)
             cells = "".join(f"{number:>10,}" for number in numbers)
-            click.echo(f"{summary.stage:<8}  {instrument.key:<28}{cells}{summary.seconds:>10.2f}")
+            self._say(f"{summary.stage:<8}  {instrument.key:<28}{cells}{summary.seconds:>10.2f}")
         for note in summary.notes:
             click.echo(f"flowvault: {summary.stage} of {instrument.key}: {note}", err=True)
+
+    def _say(self, line: str) -> None:
+        """Print a line above the progress display, if that shares the terminal."""
+        if self._console is None:
+            click.echo(line)
+        else:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def error(self, error: FlowvaultError) -> None:
         click.echo(f"flowvault: {error}", err=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline.engine.rawfiles import DayFile, chunks, day_files
-from pipeline.engine.state import FileMark
+from pipeline.engine.state import NOT_TO_THE_END, FileMark
 from pipeline.errors import DataError
 from pipeline.raw.block import Block
 
@@ -172,7 +172,7 @@ class RawFeed:
     def _read(self, file: DayFile, progress: _Progress, *, is_open: bool) -> Iterator[Block]:
         source = file.path.relative_to(self.root).as_posix()
         mark = progress.mark
-        mark.name, mark.size, mark.mtime_ns = file.path.name, file.size, file.mtime_ns
+        mark.name, mark.size, mark.mtime_ns = file.path.name, NOT_TO_THE_END, file.mtime_ns
         rest = b""
         long: _LongLine | None = None
         for piece in chunks(file, mark.offset, self.block_bytes):
@@ -194,6 +194,7 @@ class RawFeed:
                 block = Block(data[:end], source, file.day, mark.offset)
                 progress.consume(block.data)
                 yield block
+        mark.size = file.size
         if is_open:
             return
         if long is not None:

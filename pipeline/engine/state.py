@@ -27,6 +27,10 @@ _HEAD_LENGTH = len(_HEAD % 0)
 _TAIL = b"}\n"
 
 
+NOT_TO_THE_END = -1
+"""The size in the mark of a file whose end has not been reached yet."""
+
+
 class FileMark(msgspec.Struct):
     """How far one raw file has been read, and what it looked like.
 
