@@ -13,7 +13,8 @@ from decimal import Decimal
 from fractions import Fraction
 
 MAX_DECIMALS = 12
-"""Most decimals a price or size may carry (OKX inverse contracts are rounded to 12)."""
+"""Most decimals a price or size carries; OKX inverse contracts are rounded to as many. Finer digits
+are the noise of somebody's floating point and are rounded half-even."""
 
 MAX_INTEGER_DIGITS = 15
 
@@ -39,8 +40,8 @@ def parse_decimal(text: str) -> tuple[int, int]:
     "61837.63000000" gives (6183763000000, 8), "1e-5" gives (1, 5), "2E3" gives (2000, 0).
 
     Raises:
-        NotANumberError: not a decimal, negative, or finer or larger than the pipeline carries
-            (12 decimals, 15 integer digits; trailing zeros beyond are dropped).
+        NotANumberError: "number" if the text is not a decimal or negative, "magnitude" if it has
+            more than 15 integer digits.
     """
     match = _NUMBER.fullmatch(text)
     if match is None or not (match[1] or match[2]):
@@ -49,10 +50,13 @@ def parse_decimal(text: str) -> tuple[int, int]:
     digits, decimals = int((whole + fraction) or "0"), len(fraction) - exponent
     if decimals < 0:
         digits, decimals = digits * 10**-decimals, 0
-    while decimals > MAX_DECIMALS and digits % 10 == 0:
-        digits, decimals = digits // 10, decimals - 1
-    if decimals > MAX_DECIMALS or digits >= 10 ** (MAX_INTEGER_DIGITS + decimals):
-        raise NotANumberError("precision")
+    if digits >= 10 ** (MAX_INTEGER_DIGITS + decimals):
+        raise NotANumberError("magnitude")
+    if decimals > MAX_DECIMALS:
+        digits = half_even_quotient(digits, int(10 ** (decimals - MAX_DECIMALS)))
+        decimals = MAX_DECIMALS
+        while decimals and digits % 10 == 0:
+            digits, decimals = digits // 10, decimals - 1
     return digits, decimals
 
 

@@ -38,6 +38,8 @@ _MARKET_TRADE = _shape({})
 def _unwrap(line: Json) -> Iterator[tuple[Any, str]]:
     events = line.get("events")
     if events is None:
+        if "type" not in line:
+            raise BadRecordError("not a trade")
         yield line, ""
         return
     if not isinstance(events, list):

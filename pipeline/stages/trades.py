@@ -74,10 +74,13 @@ class Carry(msgspec.Struct):
 
 @dataclass(slots=True)
 class _Judged:
-    """Arrival-order rows that are good trades, and what became of the others."""
+    """Arrival-order rows that are good trades, and what became of the others.
+
+    `future` pairs a row from the future with the row that showed it to be one.
+    """
 
     rows: pl.DataFrame
-    future: list[int]
+    future: list[tuple[int, int]]
     held: int | None
     duplicate: int
 
@@ -88,15 +91,18 @@ def fold(batch: TradeBatch, carry: Carry, context: Context[Params]) -> Closed[Ca
     ticks = batch.ticks if carry.held is None else join([_release(carry.held), batch.ticks])
     if not batch.ticks.height:
         return _closed(batch, carry, [], list(batch.rejects), context, len(batch.rejects))
-    judged = _judge(ticks.frame, carry, context)
-    rejects = list(batch.rejects)
-    for index in judged.future:
-        line = int(ticks.frame["line"][index])
-        rejects.append(_reject(carry.held, block, line, "future"))
-    bad = len(rejects)
+    frame = ticks.frame.with_row_index("row")
+    judged = _judge(frame, carry, context)
+    # in the order in which they were judged, so that it does not matter where a run began
+    ordered = [((reject.offset, -1, 1), reject) for reject in batch.rejects]
+    for index, witness in judged.future:
+        reject = _reject(carry.held, block, int(frame["line"][index]), "future")
+        place = (block.line_offset(int(frame["line"][witness])), witness, 0)
+        ordered.append((place, reject))
+    bad = len(ordered)
     held = None
     if judged.held is not None:
-        line = int(ticks.frame["line"][judged.held])
+        line = int(frame["line"][judged.held])
         held = carry.held if line == _HELD_LINE else _hold(ticks, judged.held, batch)
     rows = judged.rows
     rows, max_id, gaps = _mark_gaps(rows, carry, context)
@@ -112,7 +118,8 @@ def fold(batch: TradeBatch, carry: Carry, context: Context[Params]) -> Closed[Ca
             line = int(rows["line"][index])
             late_ids.append((carry.good + index + 1, rows["trade_id"][index]))
             if context.reinstated is None:
-                rejects.append(_reject(carry.held, block, line, "late"))
+                reject = _reject(carry.held, block, line, "late")
+                ordered.append(((reject.offset, int(rows["row"][index]), 1), reject))
         aside = Ticks(rows.filter(pl.Series(is_late)), *_scales(ticks))
     late = int(is_late.sum())
     kept = Ticks(rows.filter(pl.Series(~is_late)) if late else rows, *_scales(ticks))
@@ -132,6 +139,7 @@ def fold(batch: TradeBatch, carry: Carry, context: Context[Params]) -> Closed[Ca
     )
     layer = numbered.select("seq", "ts", "trade_id", "px", "px_dp", "sz", "nt", "side", "gap")
     out = Ticks(layer, *_scales(kept))
+    rejects = [reject for _, reject in sorted(ordered, key=lambda pair: pair[0])]
     result = _closed(batch, following, gaps, rejects, context, bad)
     result.rows["trades"] = out if out.height else None
     result.late, result.duplicate, result.aside = late, judged.duplicate, aside
@@ -231,7 +239,7 @@ def _judge_one_by_one(frame: pl.DataFrame, carry: Carry, context: Context[Params
     jump, lateness = params.max_jump_ms * 1000, params.lateness_ms * 1000
     clock = carry.clock
     good: list[int] = []
-    future: list[int] = []
+    future: list[tuple[int, int]] = []
     held: int | None = None
     duplicate = 0
     stamps, ids = frame["ts"].to_list(), frame["trade_id"].to_list()
@@ -252,7 +260,7 @@ def _judge_one_by_one(frame: pl.DataFrame, carry: Carry, context: Context[Params
             if ts >= stamps[held] - jump:
                 accept(held)
             else:
-                future.append(held)
+                future.append((held, index))
             repeats, held = ids[held] == ids[index] and ids[index] in window, None
             if repeats:
                 duplicate += 1
@@ -316,7 +324,7 @@ def _reinstate(kept: Ticks, clock: int | None, context: Context[Params], params:
     if not due.any():
         return kept
     place = np.searchsorted(running, closes[due], "left")
-    columns = [c for c in kept.frame.columns if c != "line"]
+    columns = [c for c in kept.frame.columns if c not in ("line", "row")]
     rows = Ticks(late.frame.filter(pl.Series(due)), *_scales(late))
     mine = Ticks(kept.frame.select(columns), *_scales(kept))
     extra = Ticks(
