@@ -12,9 +12,10 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 
-MAX_DECIMALS = 12
-"""Most decimals a price or size carries; OKX inverse contracts are rounded to as many. Finer digits
-are the noise of somebody's floating point and are rounded half-even."""
+MAX_DECIMALS = 18
+MAX_DIGITS = 18
+"""Most decimals and most significant digits a price or size carries. No double has more digits;
+what is finer is rounded half-even."""
 
 MAX_INTEGER_DIGITS = 15
 
@@ -52,9 +53,9 @@ def parse_decimal(text: str) -> tuple[int, int]:
         digits, decimals = digits * 10**-decimals, 0
     if digits >= 10 ** (MAX_INTEGER_DIGITS + decimals):
         raise NotANumberError("magnitude")
-    if decimals > MAX_DECIMALS:
-        digits = half_even_quotient(digits, int(10 ** (decimals - MAX_DECIMALS)))
-        decimals = MAX_DECIMALS
+    surplus = max(decimals - MAX_DECIMALS, len(str(digits)) - MAX_DIGITS)
+    if surplus > 0:
+        digits, decimals = half_even_quotient(digits, int(10**surplus)), decimals - surplus
         while decimals and digits % 10 == 0:
             digits, decimals = digits // 10, decimals - 1
     return digits, decimals

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 INT64_SAFE = 2**62
+INT128_SAFE = 2**126
 
 
 def to_scale(values: pl.Series, decimals: pl.Series) -> tuple[pl.Series, int]:
@@ -48,13 +49,18 @@ def rescale(values: pl.Series, scale: int, to: int) -> pl.Series:
 
 
 def times(a: pl.Series, b: pl.Series) -> pl.Series:
-    """a * b without overflow."""
-    tops = [s.max() for s in (a, b)]
-    bound = 1
-    for top in tops:
-        bound *= int(top) if isinstance(top, int) else 1
+    """a * b; nulls if that could be too large for 128 bits."""
+    bound = largest(a) * largest(b)
+    if bound >= INT128_SAFE:
+        return pl.Series([None], dtype=pl.Int64).new_from_index(0, len(a))
     width = fitting(bound)
     return a.cast(width) * b.cast(width)
+
+
+def largest(values: pl.Series) -> int:
+    """The largest value, at least 1."""
+    top = values.max()
+    return max(int(top), 1) if isinstance(top, int) else 1
 
 
 def fitting(bound: int) -> type[pl.Int64 | pl.Int128]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from pipeline.calc.scale import rescale, times
-from pipeline.calc.ticks import Ticks, join
+from pipeline.calc.ticks import Ticks, join, minimal, safe_runs
 
 KEY = "flowvault.trades"
 _SAFE = 2**50
@@ -48,6 +49,10 @@ class TickCodec:
         """Largest time of any trade, microseconds."""
         return int(rows.frame["ts"].to_numpy().max())
 
+    def runs(self, rows: Ticks) -> Iterator[Ticks]:
+        """See `pipeline.calc.ticks.safe_runs`."""
+        return safe_runs(rows)
+
     def to_public(self, rows: Ticks) -> tuple[pl.DataFrame, dict[str, str]]:
         """Columns and metadata of a file, for these trades and no matter where they came from."""
         rows = minimal(rows)
@@ -70,14 +75,18 @@ class TickCodec:
             "exact": {},
         }
         doubles: dict[str, pl.Series] = {}
-        for name, scale in (
-            ("price", rows.px_scale),
-            ("size", rows.sz_scale),
-            ("notional", rows.nt_scale),
-        ):
+        for name, scale in (("price", rows.px_scale), ("size", rows.sz_scale)):
             doubles[name], odd = _doubles(frame[_EXACT_COLUMNS[name]], scale)
-            if odd and not (name == "notional" and is_product):
+            if odd:
                 notes["exact"][name] = odd
+        if frame["nt"].null_count():
+            scale = rows.px_scale + rows.sz_scale
+            exact = zip(frame["px"].to_list(), frame["sz"].to_list(), strict=True)
+            doubles["notional"] = pl.Series([px * sz / 10**scale for px, sz in exact])
+        else:
+            doubles["notional"], odd = _doubles(frame["nt"], rows.nt_scale)
+            if odd and not is_product:
+                notes["exact"]["notional"] = odd
         public = frame.select(
             "seq",
             pl.col("ts").cast(pl.Datetime("us", "UTC")),
@@ -116,28 +125,16 @@ class TickCodec:
         return Ticks(ticks, notes["price_scale"], notes["size_scale"], nt_scale)
 
 
-def minimal(rows: Ticks) -> Ticks:
-    """The same trades at the coarsest scales that hold them."""
-    px, px_scale = _reduce(rows.frame["px"], rows.px_scale)
-    sz, sz_scale = _reduce(rows.frame["sz"], rows.sz_scale)
-    nt, nt_scale = _reduce(rows.frame["nt"], rows.nt_scale)
-    if (px_scale, sz_scale, nt_scale) == (rows.px_scale, rows.sz_scale, rows.nt_scale):
-        return rows
-    frame = rows.frame.with_columns(px.alias("px"), sz.alias("sz"), nt.alias("nt"))
-    return Ticks(frame, px_scale, sz_scale, nt_scale)
-
-
-def _reduce(values: pl.Series, scale: int) -> tuple[pl.Series, int]:
-    """Drop the trailing zeros that all values share."""
-    for step in (8, 4, 2, 1):
-        power = pl.Series([10**step], dtype=values.dtype)
-        while scale >= step and (values % power).max() == 0:
-            values, scale = values // power, scale - step
-    if values.dtype == pl.Int128:
-        top = values.max()
-        if isinstance(top, int) and top < 2**62:
-            values = values.cast(pl.Int64)
-    return values, scale
+def _is_product(rows: Ticks) -> bool:
+    """Whether every notional is price x size (all but inverse contracts)."""
+    frame, scale = rows.frame, rows.px_scale + rows.sz_scale
+    if frame["nt"].null_count():
+        return True
+    product = times(frame["px"], frame["sz"])
+    if product.null_count() or scale < rows.nt_scale:
+        return False
+    same = product.cast(pl.Int128) == rescale(frame["nt"], rows.nt_scale, scale).cast(pl.Int128)
+    return bool(same.all())
 
 
 def _doubles(values: pl.Series, scale: int) -> tuple[pl.Series, list[list[Any]]]:

@@ -8,19 +8,20 @@ of the input agree to the last digit. Columns of `frame`:
     px         Int64 or Int128, price * 10**px_scale
     px_dp      UInt8    decimals in the exchange's own text of the price
     sz         Int64 or Int128, base size * 10**sz_scale
-    nt         Int64 or Int128, notional in quote currency * 10**nt_scale
+    nt         Int64 or Int128, notional in quote currency * 10**nt_scale; null in all rows if
+               price x size has more digits than fit (folds never see that: `safe_runs`)
     side       Int8     +1 the taker bought, -1 sold
     gap        Boolean  trade ids are missing just before this trade
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
 
-from pipeline.calc.scale import rescale
+from pipeline.calc.scale import INT64_SAFE, INT128_SAFE, largest, rescale, times
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,19 @@ class Ticks:
         )
         return Ticks(frame, px, sz, nt)
 
+    def without_notional(self, scale: int) -> Ticks:
+        """The same trades with the notional left to be computed from price and size."""
+        nothing = pl.lit(None, dtype=pl.Int64).alias("nt")
+        return Ticks(self.frame.with_columns(nothing), self.px_scale, self.sz_scale, scale)
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether the sum of all notionals is sure to fit into 128 bits."""
+        notional = self.frame["nt"]
+        if notional.dtype == pl.Int64 and not notional.null_count():
+            return True
+        return not notional.null_count() and largest(notional) * self.height < INT128_SAFE
+
 
 def join(parts: Sequence[Ticks]) -> Ticks:
     """Put runs of trades behind each other, at the finest scales among them."""
@@ -60,8 +74,62 @@ def join(parts: Sequence[Ticks]) -> Ticks:
     px = max(part.px_scale for part in parts)
     sz = max(part.sz_scale for part in parts)
     nt = max(part.nt_scale for part in parts)
+    if any(
+        part.frame["nt"].null_count()
+        or largest(part.frame["nt"]) * 10 ** (nt - part.nt_scale) >= INT128_SAFE
+        for part in parts
+    ):
+        parts = [part.without_notional(nt) for part in parts]
     frames = [part.at_scales(px, sz, nt).frame for part in parts]
     for column in ("px", "sz", "nt"):
         if any(frame.schema[column] == pl.Int128 for frame in frames):
             frames = [frame.with_columns(pl.col(column).cast(pl.Int128)) for frame in frames]
     return Ticks(pl.concat(frames), px, sz, nt)
+
+
+def safe_runs(ticks: Ticks) -> Iterator[Ticks]:
+    """The same trades in runs whose exact sums fit into 128 bits; nearly always one run.
+
+    Numbers with the seventeen digits of a double on both sides need shorter runs, each at its own
+    coarser scales. Where runs begin does not matter to a fold.
+    """
+    if not ticks.height:
+        return
+    if ticks.is_safe:
+        yield ticks
+        return
+    ticks = minimal(ticks)
+    if ticks.frame["nt"].null_count():
+        product = times(ticks.frame["px"], ticks.frame["sz"])
+        scale = ticks.px_scale + ticks.sz_scale
+        ticks = replace(ticks, frame=ticks.frame.with_columns(product.alias("nt")), nt_scale=scale)
+    if ticks.is_safe or ticks.height == 1:
+        yield ticks
+        return
+    half = ticks.height // 2
+    for part in (ticks.slice(0, half), ticks.slice(half)):
+        yield from safe_runs(part)
+
+
+def minimal(rows: Ticks) -> Ticks:
+    """The same trades at the coarsest scales that hold them."""
+    px, px_scale = _reduce(rows.frame["px"], rows.px_scale)
+    sz, sz_scale = _reduce(rows.frame["sz"], rows.sz_scale)
+    nt, nt_scale = rows.frame["nt"], rows.nt_scale
+    if not nt.null_count():
+        nt, nt_scale = _reduce(nt, nt_scale)
+    if (px_scale, sz_scale, nt_scale) == (rows.px_scale, rows.sz_scale, rows.nt_scale):
+        return rows
+    frame = rows.frame.with_columns(px.alias("px"), sz.alias("sz"), nt.alias("nt"))
+    return Ticks(frame, px_scale, sz_scale, nt_scale)
+
+
+def _reduce(values: pl.Series, scale: int) -> tuple[pl.Series, int]:
+    """Drop the trailing zeros that all values share."""
+    for step in (8, 4, 2, 1):
+        power = pl.Series([10**step], dtype=values.dtype)
+        while scale >= step and (values % power).max() == 0:
+            values, scale = values // power, scale - step
+    if values.dtype == pl.Int128 and largest(values) < INT64_SAFE:
+        values = values.cast(pl.Int64)
+    return values, scale

@@ -49,6 +49,9 @@ class Codec(Protocol[R]):
     def newest_us(self, rows: R) -> int:
         """Largest time of any row, microseconds."""
 
+    def runs(self, rows: R) -> Iterator[R]:
+        """The same rows in pieces that a fold may add up without overflow."""
+
     def to_public(self, rows: R) -> tuple[pl.DataFrame, dict[str, str]]:
         """The file's columns and metadata."""
 

@@ -354,11 +354,17 @@ class StageRun:
         codec, columns = codec_of(source)
         folder = self.vault.paths.derived(layer.folder, self.instrument)
         listing, clock, position = above.parts[source], self.state.watermark_us, self.position
-        for rows, end in read_rows(folder, listing, position, codec, columns):
-            newest = codec.newest_us(rows) - above.lateness_us
-            clock = above.watermark_us if end == listing.rows else max(newest, clock or newest)
-            yield Batch(rows, clock, end - position, partial(_set_position, source, end))
-            position = end
+        for rows, _ in read_rows(folder, listing, position, codec, columns):
+            for run in codec.runs(rows):
+                newest, reached = (
+                    codec.newest_us(run) - above.lateness_us,
+                    position + codec.height(run),
+                )
+                is_last = reached == listing.rows
+                clock = above.watermark_us if is_last else max(newest, clock or newest)
+                move = partial(_set_position, source, reached)
+                yield Batch(run, clock, reached - position, move)
+                position = reached
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.calc.scale import fitting, rescale_each, times, to_scale
-from pipeline.calc.tickfile import minimal
-from pipeline.calc.ticks import Ticks
+from pipeline.calc.ticks import Ticks, minimal
 from pipeline.exact import MAX_DECIMALS, MAX_INTEGER_DIGITS, half_even_quotient, parse_decimal
 from pipeline.instrument import Contract, contract_value
 from pipeline.raw.block import Block, Reject

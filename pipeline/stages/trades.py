@@ -52,7 +52,7 @@ class Held(msgspec.Struct):
     px_scale: int
     sz: str
     sz_scale: int
-    nt: str
+    nt: str | None
     nt_scale: int
     side: int
 
@@ -355,7 +355,7 @@ def _hold(ticks: Ticks, index: int, batch: TradeBatch) -> Held:
         px_scale=ticks.px_scale,
         sz=str(row["sz"]),
         sz_scale=ticks.sz_scale,
-        nt=str(row["nt"]),
+        nt=None if row["nt"] is None else str(row["nt"]),
         nt_scale=ticks.nt_scale,
         side=row["side"],
     )
@@ -371,11 +371,12 @@ def _release(held: Held) -> Ticks:
         "px": [int(held.px)],
         "px_dp": [held.px_dp],
         "sz": [int(held.sz)],
-        "nt": [int(held.nt)],
+        "nt": [None if held.nt is None else int(held.nt)],
         "side": [held.side],
     }
     wide = {
-        name: pl.Int128 if values[name][0] >= 2**62 else pl.Int64 for name in ("px", "sz", "nt")
+        name: pl.Int128 if (values[name][0] or 0) >= 2**62 else pl.Int64
+        for name in ("px", "sz", "nt")
     }
     schema = {
         "line": pl.Int64,
