@@ -1,0 +1,142 @@
+"""Histories of different length that end with the same day, and minutes to append to them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import stages
+from pipeline.engine.paths import VaultPaths
+from scripts.benchkit.cold import BenchError
+from scripts.benchkit.compare import MINUTE_MS
+from scripts.benchkit.place import INSTRUMENT, STAGES, Place, count_lines
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A vault with some days of layers; `newest` is the day file that still grows."""
+
+    days: int
+    root: Path
+    newest: Path
+    bars_before: int
+
+    @property
+    def bars(self) -> int:
+        """How many minutes are written."""
+        return _bars(self.root)
+
+    def append(self, minute: Path) -> None:
+        """Do what a collector does in a minute."""
+        with self.newest.open("ab") as out:
+            out.write(minute.read_bytes())
+
+    def check(self, appended: int) -> None:
+        """Every appended minute must have closed the one before it.
+
+        Raises:
+            BenchError: it did not.
+        """
+        closed = self.bars - self.bars_before
+        if closed != appended:
+            raise BenchError(f"{appended} minutes were appended, {closed} bars were written")
+
+
+def split_minutes(place: Place, day: Path, count: int) -> tuple[Path, list[Path]]:
+    """Cut a day's last minutes off, into files.
+
+    Returns:
+        The rest of the day, and the minutes in order; minutes without trades are none.
+    """
+    folder = place.scratch("minutes")
+    folder.mkdir()
+    groups: list[list[bytes]] = []
+    last = None
+    rest = day.read_bytes().splitlines(keepends=True)
+    while rest:
+        minute = int(json.loads(rest[-1])["ts"]) // MINUTE_MS
+        if minute != last:
+            if len(groups) == count:
+                break
+            groups.append([])
+            last = minute
+        groups[-1].append(rest.pop())
+    newest = folder / day.name
+    newest.write_bytes(b"".join(rest))
+    minutes = []
+    for number, lines in enumerate(reversed(groups)):
+        path = folder / f"minute-{number:03d}.jsonl"
+        path.write_bytes(b"".join(reversed(lines)))
+        minutes.append(path)
+    return newest, minutes
+
+
+def grow(place: Place, days: int, files: Sequence[Path], newest: Path) -> History:
+    """A vault whose layers hold so many days, the last of them `newest`.
+
+    An appended minute rewrites the last Parquet file of the trades, which is as full as the number
+    of rows happens to make it. The history's first trades are left out so that it is half full.
+    """
+    place.say(f"making {days} day(s) of history")
+    root = place.fresh_vault(files[len(files) - days : -1])
+    raw = VaultPaths(root).raw(INSTRUMENT, "trades")
+    shutil.copyfile(newest, raw / newest.name)
+    part_rows = stages.layers()["trades"][0].part_rows
+    _leave_out(raw, lambda rows: (rows - part_rows // 2) % part_rows)
+    place.run_stages(root)
+    return History(days, root, raw / newest.name, _bars(root))
+
+
+def _leave_out(raw: Path, surplus_of: Callable[[int], int]) -> None:
+    """Drop the first trades of a folder, if its first day has that many to spare."""
+    files = sorted(raw.iterdir())
+    surplus = surplus_of(sum(count_lines(file) for file in files))
+    lines = files[0].read_bytes().splitlines(keepends=True)
+    if surplus > len(lines) // 2:
+        return
+    files[0].unlink()  # a link: the market keeps its day
+    files[0].write_bytes(b"".join(lines[surplus:]))
+
+
+def append_cold(
+    place: Place, histories: Sequence[History], minutes: Sequence[Path]
+) -> list[list[float]]:
+    """Append minutes to every history in turn and run a cold process after each."""
+    times: list[list[float]] = [[] for _ in histories]
+    for number, minute in enumerate(minutes):
+        place.say(f"minute {number + 1} of {len(minutes)}")
+        for index in _turn(number, len(histories)):
+            histories[index].append(minute)
+            times[index].append(place.run_stages(histories[index].root).seconds)
+    return times
+
+
+def _turn(number: int, count: int) -> Iterator[int]:
+    """The order of a round, which begins with another one each time."""
+    return ((number + step) % count for step in range(count))
+
+
+def append_in_process(
+    place: Place, histories: Sequence[History], minutes: Sequence[Path]
+) -> list[list[float]]:
+    """Append minutes in turn and run the stages in one process; the first is not counted."""
+    place.say(f"{len(minutes) - 1} minutes in process")
+    plan = {
+        "inst_id": INSTRUMENT.inst_id,
+        "stages": STAGES,
+        "vaults": [{"root": str(each.root), "day": str(each.newest)} for each in histories],
+        "minutes": [str(each) for each in minutes],
+    }
+    path = place.scratch("plan.json")
+    path.write_text(json.dumps(plan), encoding="utf-8")
+    done = place.starter.script("append_minutes.py", str(path))
+    times: list[list[float]] = json.loads(done.output)
+    return times
+
+
+def _bars(root: Path) -> int:
+    path = VaultPaths(root).derived("bars", INSTRUMENT) / "bars_1m.jsonl"
+    return path.read_bytes().count(b"\n")

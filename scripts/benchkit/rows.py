@@ -1,0 +1,206 @@
+"""The rows of the benchmark. A new one is a function from `Place` to `Outcome` in `ROWS`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from pipeline.sim import write_market
+from scripts.benchkit.cold import FLOWVAULT
+from scripts.benchkit.days import DayRuns, measure_day
+from scripts.benchkit.history import History, append_cold, append_in_process, grow, split_minutes
+from scripts.benchkit.outcome import Aim, Line, Outcome
+from scripts.benchkit.place import INSTRUMENT, Place
+
+
+def day(place: Place) -> Outcome:
+    """Row 1: a day of trades to durable layers, beside DuckDB's bars from the same file."""
+    runs = measure_day(place, place.sizes.day_speed, place.sizes.repetitions)
+    trades = _millions(runs.trades)
+    middle, duck_middle = runs.ours.seconds, runs.peers.seconds
+    text = (
+        f"A cold `flowvault run` of trades, bars and volume over one day of {runs.trades:,} trades "
+        f"({runs.megabytes:,.0f} MB of JSONL) into a fresh vault, beside a cold process in which "
+        "DuckDB (default threads) reads the same file and writes one-minute bars with delta; "
+        "flowvault also keeps every trade as checked, exact Parquet, bars of 5, 15 and 30 minutes "
+        "and its commit records, all synced to disk. Page cache warm for both, in turn, "
+        f"{place.sizes.repetitions} times each; the values of every repetition were compared: "
+        f"{runs.agreed}."
+    )
+    lines = [
+        Line(
+            f"{trades} trades, median",
+            _seconds(middle),
+            _seconds(duck_middle),
+            f"{middle / duck_middle:.2f} x DuckDB",
+            Aim(4, goal=2),
+            middle / duck_middle,
+        ),
+        _beside(f"{trades} trades, fastest", runs.ours.fastest, runs.peers.fastest),
+        _beside(f"{trades} trades, CPU time", runs.ours.cpu_seconds, runs.peers.cpu_seconds),
+    ]
+    return Outcome("A day to layers", text, lines)
+
+
+def minute(place: Place) -> Outcome:
+    """Row 2: one appended minute after histories of different length."""
+    sizes = place.sizes
+    files = place.market(speed=sizes.history_speed, days=max(sizes.history_days))
+    newest, minutes = split_minutes(place, files[-1], sizes.minutes + 1 + sizes.process_minutes)
+    histories = [grow(place, days, files, newest) for days in sizes.history_days]
+    cold = append_cold(place, histories, minutes[: sizes.minutes])
+    warm = append_in_process(place, histories, minutes[sizes.minutes :])
+    for history in histories:
+        history.check(len(minutes))
+    text = (
+        "The raw trades of the next minute are appended to the newest day file, then trades, bars "
+        f"and volume run: as a cold process, and inside a running one. All histories "
+        f"({sizes.history_speed:g} trades/s, caught up in one run before) end with the same day "
+        "and a half full last Parquet file (a run rewrites it, so its size must not differ), and "
+        f"get the same minutes in turn; medians of {sizes.minutes} (cold) and "
+        f"{sizes.process_minutes} (in process), ratios to the shortest. A run should cost what the "
+        "new minute costs, not what the history does."
+    )
+    lines = [
+        *_minute_lines("cold", histories, cold),
+        *_minute_lines("in process", histories, warm),
+    ]
+    return Outcome("One appended minute", text, lines)
+
+
+def memory(place: Place) -> Outcome:
+    """Row 3: peak memory of a day and of one five times as busy."""
+    sizes = place.sizes
+    small = measure_day(place, sizes.day_speed, sizes.repetitions)
+    large = measure_day(place, sizes.big_speed, sizes.memory_runs)
+    growth = large.ours.peak_mb / small.ours.peak_mb
+    duck_growth = large.peers.peak_mb / small.peers.peak_mb
+    lines = [
+        *(_peak_line(each) for each in (small, large)),
+        Line(
+            f"peak memory, {_millions(large.trades)} to {_millions(small.trades)}",
+            f"{growth:.2f} x",
+            f"{duck_growth:.2f} x",
+            f"{growth:.2f}",
+            Aim(1.2),
+            growth,
+        ),
+        *(_wall_line(each) for each in (small, large)),
+    ]
+    text = (
+        "Largest resident set (`wait4`) of the cold processes of the first row, and of the same "
+        "over a day about five times as busy: the largest peak and the median time of "
+        f"{sizes.repetitions} and {sizes.memory_runs} runs. Raw files are read in blocks, so the "
+        "peak should not grow with the day."
+    )
+    return Outcome("Memory", text, lines)
+
+
+def helps(place: Place) -> Outcome:
+    """Row 4: how long the command takes to say what it can do."""
+    command = [*FLOWVAULT, "--help"]
+    place.starter.run(command)
+    times = [place.starter.run(command).seconds for _ in range(place.sizes.helps)]
+    middle = median(times)
+    text = f"A cold `flowvault --help`, median of {len(times)} after one that is not counted."
+    line = Line("--help", _seconds(middle), aim=Aim(0.25, unit=" s"), judged=middle)
+    return Outcome("Start", text, [line])
+
+
+def simulator(place: Place) -> Outcome:
+    """Row 5: how long a simulated day takes to write."""
+    sizes = place.sizes
+    lines = []
+    for what, has_books in (("trades only", False), ("trades, books and quotes", True)):
+        place.say(f"simulating {what}")
+        root = place.scratch("simulated")
+        started = time.perf_counter()
+        write_market(
+            root,
+            inst_id=INSTRUMENT.inst_id,
+            speed=sizes.day_speed,
+            hours=sizes.book_hours,
+            books=has_books,
+            quotes=has_books,
+            book_ms=sizes.book_ms,
+        )
+        seconds = time.perf_counter() - started
+        size = sum(file.stat().st_size for file in root.rglob("*.jsonl")) / 1e6
+        lines.append(
+            Line(
+                f"{what} ({size:,.0f} MB)",
+                _seconds(seconds),
+                aim=Aim(60, unit=" s"),
+                judged=seconds,
+            )
+        )
+        place.drop(root)
+    text = (
+        f"`write_market` writes a simulated day of about {_millions(sizes.day_speed * 86400)} "
+        f"trades: alone, and with an order book refreshed every {sizes.book_ms:,} ms and best "
+        "bids and offers; one run each."
+    )
+    return Outcome("Simulator", text, lines)
+
+
+Row = Callable[[Place], Outcome]
+ROWS: dict[str, Row] = {
+    "day": day,
+    "minute": minute,
+    "memory": memory,
+    "help": helps,
+    "simulator": simulator,
+}
+"""Every row in the order of the table, under the name that `--only` takes."""
+
+
+def _peak_line(runs: DayRuns) -> Line:
+    ours, peers = runs.ours.peak_mb, runs.peers.peak_mb
+    return Line(
+        f"{_millions(runs.trades)} trades, peak memory",
+        f"{ours:,.0f} MB",
+        f"{peers:,.0f} MB",
+        f"{ours / peers:.2f} x DuckDB",
+        Aim(600, unit=" MB"),
+        ours,
+    )
+
+
+def _wall_line(runs: DayRuns) -> Line:
+    what = f"{_millions(runs.trades)} trades, wall time"
+    return _beside(what, runs.ours.seconds, runs.peers.seconds)
+
+
+def _beside(what: str, ours: float, peers: float) -> Line:
+    """A line of seconds without an aim."""
+    return Line(what, _seconds(ours), _seconds(peers), f"{ours / peers:.2f} x DuckDB")
+
+
+def _minute_lines(
+    how: str, histories: Sequence[History], times: Sequence[Sequence[float]]
+) -> list[Line]:
+    middles = [median(each) for each in times]
+    lines = []
+    for history, middle in zip(histories, middles, strict=True):
+        is_first = history is histories[0]
+        ratio = middle / middles[0]
+        days = f"{history.days} day{'s' if history.days > 1 else ''}"
+        lines.append(
+            Line(
+                f"{how}, after {days}",
+                f"{middle * 1000:,.0f} ms",
+                ratio="1" if is_first else f"{ratio:.2f} x {histories[0].days} day",
+                aim=None if is_first else Aim(1.2),
+                judged=None if is_first else ratio,
+            )
+        )
+    return lines
+
+
+def _millions(trades: float) -> str:
+    return f"{trades / 1e6:.0f} M" if trades >= 1e6 else f"{trades:,.0f}"  # noqa: PLR2004
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s"

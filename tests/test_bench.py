@@ -1,0 +1,146 @@
+"""The benchmark runs, compares values before it compares times, and reports every row.
+
+Nothing here looks at a measured time.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.benchkit.cold import BenchError, Starter
+from scripts.benchkit.compare import closed_minutes, compare_bars
+from scripts.benchkit.outcome import Aim, Line, Outcome
+from scripts.benchkit.report import markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCH = (sys.executable, str(ROOT / "scripts" / "bench.py"))
+ON_LINUX = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="peak memory is measured with Linux's wait4"
+)
+
+
+def minutes() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Two minutes on which both sides agree: bars, volume rows and the peer's rows."""
+    starts = {"2025-01-06T00:00:00Z": 1736121600000, "2025-01-06T00:01:00Z": 1736121660000}
+    common = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 3.0}
+    common |= {"notional": 33.0, "trades": 7}
+    bars = [{"timestamp_utc": start, **common} for start in starts]
+    volume = [{"timestamp_utc": start, "delta": "-5.5"} for start in starts]
+    peer = [{"start_ms": start, **common, "delta": -5.5} for start in starts.values()]
+    return bars, volume, peer
+
+
+def test_equal_values_are_accepted() -> None:
+    bars, volume, peer = minutes()
+    peer[0]["notional"] *= 1 + 1e-12
+
+    assert compare_bars(bars, volume, peer).startswith("2 closed minutes equal")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("open", 10.000001),
+        ("high", 12.1),
+        ("low", 8.9),
+        ("close", 11.1),
+        ("volume", 3.00001),
+        ("notional", 33.00001),
+        ("trades", 8),
+        ("delta", -5.50001),
+        ("delta", 5.5),
+        ("start_ms", 1736121720000),
+    ],
+)
+def test_a_different_value_is_refused(name: str, value: float) -> None:
+    bars, volume, peer = minutes()
+    peer[1][name] = value
+
+    with pytest.raises(BenchError, match="2025-01-06T00:01:00Z"):
+        compare_bars(bars, volume, peer)
+
+
+@pytest.mark.parametrize("short", [0, 1, 2])
+def test_a_missing_minute_is_refused(short: int) -> None:
+    sides = minutes()
+    sides[short].pop()
+
+    with pytest.raises(BenchError, match="minutes differ"):
+        compare_bars(*sides)
+
+
+def test_a_minute_is_closed_when_its_end_was_reached() -> None:
+    _, _, peer = minutes()
+
+    assert closed_minutes(peer, 1736121719999) == peer[:1]
+    assert closed_minutes(peer, 1736121720000) == peer
+
+
+@pytest.mark.parametrize(("load", "is_told"), [("0.0", False), ("99999.0", True)])
+def test_a_busy_machine_is_told(load: str, is_told: bool) -> None:
+    text = markdown([], loads=(load, "9.9"), is_quick=False)
+
+    assert ("busy with other work" in text) is is_told
+
+
+def test_a_missed_aim_is_called_missed() -> None:
+    aim = Aim(4, goal=2)
+    lines = [Line(f"thing {number}", "1 s", aim=aim, judged=number) for number in (1, 3, 5)]
+    text = markdown([Outcome("Things", "What.", lines)], loads=("0", "0"), is_quick=False)
+
+    assert [line.verdict for line in lines] == ["met, goal too", "met, not the goal", "MISSED"]
+    assert "2 of 3 aims were met. Missed: thing 5, 5 against <= 4 (goal 2)." in text
+
+
+@ON_LINUX
+def test_a_command_that_fails_is_not_timed(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="status 3"):
+        Starter(tmp_path).run([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+@ON_LINUX
+def test_the_peak_is_that_of_the_command_alone(tmp_path: Path) -> None:
+    held = bytearray(200_000_000)  # this process is large, the measured ones are not
+    small = Starter(tmp_path).run([sys.executable, "-S", "-c", ""])
+    large = Starter(tmp_path).run([sys.executable, "-S", "-c", "b'x' * 150_000_000"])
+
+    assert len(held) / 1e6 > 2 * small.peak_mb
+    assert 150 < large.peak_mb < 150 + 2 * small.peak_mb
+
+
+@ON_LINUX
+def test_a_quick_run_reports_every_row(tmp_path: Path) -> None:
+    out = tmp_path / "BENCH.md"
+    work = tmp_path / "work"
+
+    done = subprocess.run(
+        [*BENCH, "--quick", "--keep", str(work), "--out", str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    text = out.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| ([^|]+) \| ([^|]+) \|", text, re.MULTILINE)
+    assert {number for number, _, _ in rows} == {"1", "2", "3", "4", "5"}
+    assert all(re.search(r"\d", value) for _, _, value in rows)
+    for what in (
+        "cold, after 1 day",
+        "in process, after 2 days",
+        "peak memory",
+        "--help",
+        "trades, books and quotes",
+    ):
+        assert what in text
+        assert what in done.stdout
+    assert re.search(r"1,\d{3} closed minutes equal", text)
+    assert str(tmp_path) not in text
+    assert str(ROOT) not in text
+    assert any(work.iterdir())
