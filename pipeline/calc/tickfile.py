@@ -55,17 +55,9 @@ class TickCodec:
 
     def to_public(self, rows: Ticks) -> tuple[pl.DataFrame, dict[str, str]]:
         """Columns and metadata of a file, for these trades and no matter where they came from."""
-        rows = minimal(rows)
+        is_product = _is_product(rows)
+        rows = minimal(rows, notional=not is_product)
         frame = rows.frame
-        product = times(frame["px"], frame["sz"])
-        nt_scale = rows.px_scale + rows.sz_scale
-        is_product = (
-            nt_scale >= rows.nt_scale
-            and (
-                product.cast(pl.Int128)
-                == rescale(frame["nt"], rows.nt_scale, nt_scale).cast(pl.Int128)
-            ).all()
-        )
         decimals = frame["px_dp"]
         notes: dict[str, Any] = {
             "price_scale": rows.px_scale,

@@ -111,12 +111,12 @@ def safe_runs(ticks: Ticks) -> Iterator[Ticks]:
         yield from safe_runs(part)
 
 
-def minimal(rows: Ticks) -> Ticks:
-    """The same trades at the coarsest scales that hold them."""
+def minimal(rows: Ticks, *, notional: bool = True) -> Ticks:
+    """The same trades at the coarsest scales that hold them, that of the notional if wanted."""
     px, px_scale = _reduce(rows.frame["px"], rows.px_scale)
     sz, sz_scale = _reduce(rows.frame["sz"], rows.sz_scale)
     nt, nt_scale = rows.frame["nt"], rows.nt_scale
-    if not nt.null_count():
+    if notional and not nt.null_count():
         nt, nt_scale = _reduce(nt, nt_scale)
     if (px_scale, sz_scale, nt_scale) == (rows.px_scale, rows.sz_scale, rows.nt_scale):
         return rows

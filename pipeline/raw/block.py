@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,6 +42,16 @@ class Block:
     def lines(self) -> int:
         """How many lines the block holds, empty ones included."""
         return len(self.ends)
+
+    def first_lines(self, most: int) -> Iterator[bytes]:
+        """The first lines, without their ends; the others are not looked at."""
+        start = 0
+        for _ in range(most):
+            end = self.data.find(b"\n", start)
+            if end < 0:
+                return
+            yield self.data[start:end].removesuffix(b"\r")
+            start = end + 1
 
     def span(self, line: int) -> tuple[int, int]:
         """Start and end of a line within `data`, its end included."""

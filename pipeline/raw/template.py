@@ -105,8 +105,8 @@ class Template:
             fields[last] = Field(field.before, -1, len(rest), is_string=field.is_string)
         return cls(fields, rest.encode(), quotes)
 
-    def read(self, block: bytes, lines: int) -> Table | None:
-        """Find the values of `lines` lines; None if a byte occurs that only `lines` may judge."""
+    def read(self, block: bytes) -> Table | None:
+        """Find the values of all lines; None if a byte occurs that only `lines` may judge."""
         if b"\r" in block:
             block = block.replace(b"\r\n", b"\n")
         if not block.isascii() or b"\\" in block:
@@ -116,7 +116,7 @@ class Template:
         body = text[PAD:-PAD]
         body[:] = np.frombuffer(block, np.uint8)
         controls = np.flatnonzero(body < _FIRST_PRINTABLE)
-        if len(controls) != lines or (body[controls] != _NEWLINE).any():
+        if (body[controls] != _NEWLINE).any():
             return None
         return Table.cut(self, text, np.flatnonzero(body == _QUOTE), controls)
 

@@ -19,6 +19,7 @@ from pipeline.raw.shape import BadRecordError, TradeAdapter, TradeShape
 from pipeline.raw.template import Table, Template
 
 _BASE_DECIMALS = 12
+_WIDE_SCALE = 10
 _MAX_NOTIONAL = 1e13
 _TEMPLATE_TRIES = 50
 _ZERO, _POINT = ord("0"), ord(".")
@@ -76,17 +77,24 @@ def decode(block: Block, adapter: TradeAdapter, inst_id: str, contract: Contract
         if not block.line(0).strip():
             return TradeBatch(block, _empty(), [])
         return TradeBatch(block, _empty(), [Reject.of(block, 0, reason)])
-    fast = _read_columns(block, adapter, inst_id)
-    taken, left = (None, range(block.lines)) if fast is None else fast
-    slow, rejects = _read_lines(block, left, adapter, inst_id)
-    raw = slow if taken is None else taken
-    if taken is not None and slow.height:
-        raw = pl.concat([taken, slow]).sort("line", maintain_order=True)
+    raw, rejects = _read(block, adapter, inst_id)
     ticks, oversized = _to_base(raw, contract, block)
     for line in oversized:
         rejects.append(Reject.of(block, line, "magnitude"))
     rejects.sort(key=lambda reject: reject.offset)
     return TradeBatch(block, ticks, rejects)
+
+
+def _read(block: Block, adapter: TradeAdapter, inst_id: str) -> tuple[pl.DataFrame, list[Reject]]:
+    """Read a block by its template, and what does not fit line by line."""
+    fast = _read_columns(block, adapter, inst_id)
+    if fast is None:
+        return _read_lines(block, range(block.lines), adapter, inst_id)
+    taken, left = fast
+    if not left:
+        return taken, []
+    slow, rejects = _read_lines(block, left, adapter, inst_id)
+    return pl.concat([taken, slow]).sort("line", maintain_order=True), rejects
 
 
 def _read_lines(
@@ -133,7 +141,7 @@ def _read_columns(
     if found is None:
         return None
     template, shape, prefix = found
-    table = template.read(block.data, block.lines)
+    table = template.read(block.data)
     if table is None:
         return None
     frame = _columns(table, shape, prefix, inst_id)
@@ -146,8 +154,7 @@ def _read_columns(
 def _template(
     block: Block, adapter: TradeAdapter, inst_id: str
 ) -> tuple[Template, TradeShape, str] | None:
-    for line in range(min(block.lines, _TEMPLATE_TRIES)):
-        text = block.line(line)
+    for text in block.first_lines(_TEMPLATE_TRIES):
         try:
             found = read_line(text, adapter, inst_id)
         except BadRecordError:
@@ -309,7 +316,8 @@ def _to_base(raw: pl.DataFrame, contract: Contract, block: Block) -> tuple[Ticks
         nt.alias("nt"),
         "side",
     )
-    return minimal(Ticks(frame, px_scale, sz_scale, nt_scale)), oversized
+    ticks = Ticks(frame, px_scale, sz_scale, nt_scale)
+    return (minimal(ticks) if nt_scale > _WIDE_SCALE else ticks), oversized
 
 
 def _too_large(raw: pl.DataFrame) -> list[int]:

@@ -40,14 +40,21 @@ def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     rows: dict[str, list[Row]] = {"bars_1m": [_row(cell) for cell in closed]}
     longer: dict[str, list[Cell]] = {}
     for length in MINUTES[1:]:
-        span = length * MINUTE_US
+        # each length is made of closed bars of the one before it, which all divide it
         added = carry.longer.get(str(length), [])
         for cell in closed:
-            start = cell.start // span * span
-            added = merge(added, [msgspec.structs.replace(cell, start=start)])
-        done, longer[str(length)] = split_closed(added, span, watermark)
-        rows[f"bars_{length}m"] = [_row(cell) for cell in done]
+            added = _extend(added, cell, length * MINUTE_US)
+        closed, longer[str(length)] = split_closed(added, length * MINUTE_US, watermark)
+        rows[f"bars_{length}m"] = [_row(cell) for cell in closed]
     return Closed(Carry(still_open, longer), rows)
+
+
+def _extend(cells: list[Cell], shorter: Cell, span_us: int) -> list[Cell]:
+    """Add a closed shorter bar, which is never older than the last cell, to the longer ones."""
+    start = shorter.start // span_us * span_us
+    if cells and cells[-1].start == start:
+        return [*cells[:-1], cells[-1].then(shorter)]
+    return [*cells, msgspec.structs.replace(shorter, start=start)]
 
 
 def _row(cell: Cell) -> Row:

@@ -449,8 +449,8 @@ def number_lines() -> bytes:
         b'{"ts":"2024-03-05T12:00:01.1234567Z","price":1e-5,"size":"1","side":"sell","id":7}\n',
         b"\n",
         b"  \t\r\n",
-        b'{"ts":"2024-03-05T14:00:02+02:00","price":"101251.50","size":1.50,"side":"sell",'
-        b'"id":"a-3","note":{"unknown":[1,2]}}\n',
+        b'{"ts":"2024-03-05T14:00:02+02:00","price":"101251.50","size":1.50,"id":"a-3",%s}\n'
+        % b'"side":"sell","note":{"unknown":[1,2]}',
         b' {"id":8,"side":"buy","size":1,"price":1,"ts":"%d"} \n' % ms(60),
     ]
     return b"".join(rows)

@@ -26,7 +26,9 @@ from __future__ import annotations
 import errno
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -230,6 +232,8 @@ class Recorder:
         self.count = 0
         self.is_dead = False
         self.start: Image = snapshot(vault)
+        self._lock = threading.RLock()
+        self._jobs: list[Future[Any]] = []
         self._real: dict[str, Any] = {}
         self._nodes: dict[str, int] = {}
         self._handles: dict[int, str] = {}
@@ -239,18 +243,32 @@ class Recorder:
 
     @contextmanager
     def recording(self, hook: Hook | None = None) -> Iterator[None]:
-        """Record while the block runs; operations are counted from 0 for the hook."""
+        """Record while the block runs; operations are counted from 0 for the hook.
+
+        Jobs given to thread pools are waited for at the end: after a kill they find the disk
+        dead, as the threads of a killed process would.
+        """
         names = (
             "open close write pwrite ftruncate truncate fsync fdatasync "
             "replace rename unlink remove mkdir rmdir"
         ).split()
         self.hook, self.count, self.is_dead = hook, 0, False
         self._real = {name: getattr(os, name) for name in names}
+        submit = ThreadPoolExecutor.submit
+
+        def noted(pool: ThreadPoolExecutor, *arguments: Any, **more: Any) -> Future[Any]:
+            self._jobs.append(submit(pool, *arguments, **more))
+            return self._jobs[-1]
+
+        ThreadPoolExecutor.submit = noted  # type: ignore[method-assign, assignment]
         try:
             for name in names:
                 setattr(os, name, getattr(self, f"_{name}"))
             yield
         finally:
+            wait(self._jobs)
+            self._jobs.clear()
+            ThreadPoolExecutor.submit = submit  # type: ignore[method-assign]
             for name, real in self._real.items():
                 setattr(os, name, real)
             self._handles.clear()
@@ -292,6 +310,10 @@ class Recorder:
         return below
 
     def _note(self, op: Op, act: Callable[[], Any]) -> Any:
+        with self._lock:
+            return self._note_locked(op, act)
+
+    def _note_locked(self, op: Op, act: Callable[[], Any]) -> Any:
         if self.is_dead:
             raise KilledError
         number, self.count = self.count, self.count + 1
@@ -317,10 +339,11 @@ class Recorder:
             return int(real(path, flags, mode, dir_fd=dir_fd))
 
         if below is not None and flags & os.O_CREAT and below not in self._nodes:
-            op = Op("create", self._next, split(below))
-            handle = self._note(op, act)
-            self._nodes[below] = self._next
-            self._next += 1
+            with self._lock:
+                op = Op("create", self._next, split(below))
+                handle = self._note(op, act)
+                self._nodes[below] = self._next
+                self._next += 1
         else:
             handle = act()
         if below is not None:
@@ -413,7 +436,7 @@ class Recorder:
 
     def _mkdir(self, path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
         below = self._below(path, dir_fd)
-        if below is None:
+        if below is None or Path(self.root, below).is_dir():
             self._real["mkdir"](path, mode, dir_fd=dir_fd)
             return
         self._note(

@@ -47,6 +47,8 @@ class UnknownContractError(Exception):
 class Number(str):
     """The source text of a JSON number, told apart from a JSON string."""
 
+    __slots__ = ()
+
 
 @dataclass(frozen=True)
 class Contract:
@@ -212,14 +214,15 @@ def decode_okx(record: dict[str, Any], instrument: Instrument) -> Trade:
     """A websocket trade, or a collector row with its own field names."""
     require_instrument(record["instId"], instrument)
     if "tradeId" in record:
-        names = ("tradeId", "px", "sz", "ts")
+        trade_id, price, quantity = (record[name] for name in ("tradeId", "px", "sz"))
+        ts_us = milliseconds_us(record["ts"])
     else:
-        names = ("trade_id", "price", "qty_contracts", "timestamp_utc")
-    trade_id, price, quantity, stamp = (record[name] for name in names)
+        trade_id, price, quantity = (record[n] for n in ("trade_id", "price", "qty_contracts"))
+        ts_us = iso_us(record["timestamp_utc"])
     px, qty = positive(price), positive(quantity)
     size, notional = in_base_units(px, qty, contract_of(record, instrument))
     return Trade(
-        ts_us=time_us(stamp),
+        ts_us=ts_us,
         trade_id=identity(trade_id),
         price=px,
         size=size,
@@ -236,7 +239,7 @@ def decode_binance(record: dict[str, Any], instrument: Instrument) -> Trade:
     if record["m"] not in (True, False) or isinstance(record["m"], str):
         raise BadLineError("m is not a boolean")
     return spot_like(
-        stamp=record["T"],
+        ts_us=milliseconds_us(record["T"]),
         trade_id=record[names[record["e"]]],
         price=record["p"],
         size=record["q"],
@@ -250,7 +253,7 @@ def decode_coinbase(record: dict[str, Any], instrument: Instrument) -> Trade:
     if record["type"] not in ("match", "last_match"):
         raise BadLineError("not a match")
     return spot_like(
-        stamp=record["time"],
+        ts_us=iso_us(record["time"]),
         trade_id=record["trade_id"],
         price=record["price"],
         size=record["size"],
@@ -263,7 +266,7 @@ def decode_plain(record: dict[str, Any], instrument: Instrument) -> Trade:
     if "instId" in record:
         require_instrument(record["instId"], instrument)
     return spot_like(
-        stamp=record["ts"],
+        ts_us=either_us(record["ts"]),
         trade_id=record["id"],
         price=record["price"],
         size=record["size"],
@@ -271,10 +274,10 @@ def decode_plain(record: dict[str, Any], instrument: Instrument) -> Trade:
     )
 
 
-def spot_like(*, stamp: Any, trade_id: Any, price: Any, size: Any, side: int) -> Trade:
+def spot_like(*, ts_us: int, trade_id: Any, price: Any, size: Any, side: int) -> Trade:
     """A trade whose size is in base units already."""
     px, base = positive(price), positive(size)
-    return Trade(time_us(stamp), identity(trade_id), px, base, px * base, side)
+    return Trade(ts_us, identity(trade_id), px, base, px * base, side)
 
 
 # -- fields ----------------------------------------------------------------
@@ -312,19 +315,28 @@ def taker_side(value: Any) -> int:
     return 1 if value == "buy" else -1
 
 
-def time_us(value: Any) -> int:
-    """Microseconds since 1970 from milliseconds (number or text) or ISO 8601, floored."""
-    if not isinstance(value, str):
-        raise BadLineError("no time")
-    if _WHOLE.fullmatch(value):
-        return int(value) * 1000
-    parts = _ISO.fullmatch(value)
+def milliseconds_us(value: Any) -> int:
+    """Microseconds since 1970 from whole milliseconds, a number or text."""
+    if not isinstance(value, str) or not _WHOLE.fullmatch(value):
+        raise BadLineError("not a time in milliseconds")
+    return int(value) * 1000
+
+
+def iso_us(value: Any) -> int:
+    """Microseconds since 1970 from ISO 8601 text, finer digits cut off."""
+    parts = None if isinstance(value, Number) else _ISO.fullmatch(value)
     if parts is None:
-        raise BadLineError("not a time")
+        raise BadLineError("not a time in ISO 8601")
     day, clock, fraction, zone = parts.groups()
     offset = "+00:00" if zone == "Z" else zone
     whole = datetime.fromisoformat(f"{day}T{clock}{offset}") - _EPOCH
     return whole // timedelta(microseconds=1) + int((fraction or "")[:6].ljust(6, "0"))
+
+
+def either_us(value: Any) -> int:
+    """Milliseconds or ISO 8601: the plain format takes both."""
+    is_whole = isinstance(value, str) and _WHOLE.fullmatch(value)
+    return milliseconds_us(value) if is_whole else iso_us(value)
 
 
 def contract_of(record: dict[str, Any], instrument: Instrument) -> Contract | None:

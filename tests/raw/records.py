@@ -234,7 +234,9 @@ WORDS = (
 )
 """Texts put where a word stands."""
 
-JUNK = b'"""\\\\{}[]:,,,::0123456789eE+-..  tfnab\t\r\x00\x01\x0b\x0c\x1f\x7f\x80\xc3\xa9\xe2\xff/_;\''
+JUNK = (
+    b'"""\\\\{}[]:,,,::0123456789eE+-..  tfnab\t\r\x00\x01\x0b\x0c\x1f\x7f\x80\xc3\xa9\xe2\xff/_;\''
+)
 """Bytes that mean something to a parser."""
 
 WHOLE_LINES = (
@@ -258,32 +260,23 @@ def _accident(rng: random.Random, line: bytes) -> bytes:
     at = rng.randrange(len(line) + 1)
     end = min(len(line), at + rng.randrange(1, 12))
     junk = bytes(rng.choices(JUNK, k=rng.choice((1, 1, 1, 2, 5))))
-    quotes = [i for i, byte in enumerate(line) if byte == ord('"')]
-    match rng.randrange(10):
-        case 0:
-            return line[:at] + junk + line[at:]
-        case 1:
-            return line[:at] + junk[:1] + line[at + 1 :]
-        case 2:
-            return line[:at] + line[at + 1 :]
-        case 3:
-            return line[:at] + line[at:end] + line[at:end] + line[end:]
-        case 4:
-            return line[:at]
-        case 5:
-            return line + line[at:]
-        case 6 if quotes:
-            where = rng.choice(quotes)
-            return line[:where] + line[where + 1 :]
-        case 7 if quotes:
-            where = rng.choice(quotes)
-            return line[:where] + junk[:1] + line[where:]
-        case 8:
-            return rng.choice((line + junk, junk + line, line + b'"', line + b'""', b" " + line))
-        case _:
-            return line[:at] + bytes([line[at] ^ (1 << rng.randrange(8))]) + line[at + 1 :] if (
-                at < len(line)
-            ) else line + b"}"
+    quotes = [i for i, byte in enumerate(line) if byte == ord('"')] or [at]
+    quote = rng.choice(quotes)
+    flipped = bytes(byte ^ (1 << rng.randrange(8)) for byte in line[at : at + 1])
+    return rng.choice(
+        (
+            line[:at] + junk + line[at:],
+            line[:at] + junk[:1] + line[at + 1 :],
+            line[:at] + flipped + line[at + 1 :],
+            line[:at] + line[at + 1 :],
+            line[:at] + line[at:end] + line[at:end] + line[end:],
+            line[:at],
+            line + line[at:],
+            line[:quote] + line[quote + 1 :],
+            line[:quote] + junk[:1] + line[quote:],
+            rng.choice((line + junk, junk + line, line + b'"', line + b'""', b" " + line)),
+        )
+    )
 
 
 def replaced(rng: random.Random, record: Record) -> bytes:
@@ -291,7 +284,7 @@ def replaced(rng: random.Random, record: Record) -> bytes:
     places = list(_places(record))
     holder, key = rng.choice(places)
     old, marker = holder[key], "\x01here\x01"
-    texts = TIMES if key in ("ts", "T", "E", "time", "timestamp_utc") else NUMBERS
+    texts: tuple[str, ...] = TIMES if key in ("ts", "T", "E", "time", "timestamp_utc") else NUMBERS
     if isinstance(old, str) and not old[:1].isdigit():
         texts = WORDS
     text = rng.choice((*texts, *rng.sample((*NUMBERS, *TIMES, *WORDS), 3)))

@@ -1,0 +1,220 @@
+"""Parquet parts: the same files from any cutting, and a way back from every leftover."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipeline.engine.codecs import FrameCodec
+from pipeline.engine.parts import PartsOutput, names, part_name, read_rows, to_bytes
+from pipeline.engine.state import Parts
+from pipeline.errors import StateError
+
+PART = 10
+
+
+def rows(start: int, end: int) -> pl.DataFrame:
+    """Rows that say which they are, with text, times and flags."""
+    number = pl.Series("n", range(start, end), dtype=pl.Int64)
+    return pl.DataFrame(
+        {
+            "n": number,
+            "text": [f"row {i}" for i in range(start, end)],
+            "x": number.cast(pl.Float64) / 3,
+            "ts": (number * 1_000_000).cast(pl.Datetime("us", "UTC")),
+            "odd": number % 2 == 1,
+        }
+    )
+
+
+def opened(folder: Path, committed: int) -> PartsOutput[pl.DataFrame]:
+    """The output as a new process opens it."""
+    output: PartsOutput[pl.DataFrame] = PartsOutput(folder, Parts(committed, PART), FrameCodec())
+    output.recover()
+    return output
+
+
+def commit(output: PartsOutput[pl.DataFrame]) -> int:
+    """One whole commit."""
+    listing = output.write()
+    output.publish()
+    return listing.rows
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Everything in the folder."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def batch(folder: Path, count: int) -> dict[str, bytes]:
+    """The files of that many rows, written in one go."""
+    output = opened(folder, 0)
+    output.append(rows(0, count))
+    commit(output)
+    return files(folder)
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted"),
+    [
+        (0, []),
+        (1, [(0, 1)]),
+        (10, [(0, 10)]),
+        (11, [(0, 10), (10, 11)]),
+        (30, [(0, 10), (10, 20), (20, 30)]),
+    ],
+)
+def test_names_follow_from_the_number_of_rows(count: int, wanted: list[tuple[int, int]]) -> None:
+    """And reading from the end on asks for no file."""
+    assert [(low, high) for _, low, high in names(count, PART)] == wanted
+    assert list(names(count, PART, count)) == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_cutting_leaves_the_same_files(seed: int, tmp_path: Path) -> None:
+    """Appends, commits and new processes at random places."""
+    rng = random.Random(seed)
+    total, at, committed = 57, 0, 0
+    folder = tmp_path / "cut"
+    output = opened(folder, 0)
+    while at < total:
+        step = min(total - at, rng.choice((1, 2, 5, 9, 10, 11, 25)))
+        pieces = [rows(at, at + step)]
+        if rng.random() < 0.3:
+            pieces = [rows(i, i + 1) for i in range(at, at + step)]
+        for piece in pieces:
+            output.append(piece)
+        at += step
+        assert output.is_dirty
+        if rng.random() < 0.5 or at == total:
+            committed = commit(output)
+            assert committed == at
+            assert not output.is_dirty
+            if rng.random() < 0.5:
+                output = opened(folder, committed)
+    assert files(folder) == batch(tmp_path / "whole", total)
+
+
+def test_the_last_rows_are_there_committed_or_not(tmp_path: Path) -> None:
+    """Duplicates are looked up in them."""
+    output = opened(tmp_path / "x", 0)
+    assert output.last_rows(5) is None
+    at = 0
+    for step, commits in ((4, True), (3, False), (10, False), (8, True), (10, True), (1, False)):
+        output.append(rows(at, at + step))
+        at += step
+        if commits:
+            commit(output)
+        for count in (1, 3, 10, 12, 100):
+            found = output.last_rows(count)
+            assert found is not None
+            assert found.equals(rows(max(0, at - count), at)), (at, count)
+
+
+@pytest.mark.parametrize("committed", [0, 4, 10, 14, 20])
+@pytest.mark.parametrize("start", [0, 3, 10, 13])
+def test_reading_from_a_row_on(committed: int, start: int, tmp_path: Path) -> None:
+    """File by file, each with the row number past its end."""
+    output = opened(tmp_path / "x", 0)
+    output.append(rows(0, committed))
+    listing = output.write()
+    output.publish()
+    found = list(read_rows(tmp_path / "x", listing, start, FrameCodec(), None))
+    if start >= committed:
+        assert found == []
+        return
+    assert pl.concat([frame for frame, _ in found]).equals(rows(start, committed))
+    assert [end for _, end in found] == [high for _, _, high in names(committed, PART, start)]
+
+
+STEPS = [(0, 4), (4, 14), (14, 20), (14, 37), (0, 37), (10, 20), (8, 9), (30, 31)]
+
+
+def leftovers(folder: Path, before: int, after: int) -> list[tuple[int, dict[str, bytes]]]:
+    """Every state a dying commit from one row count to another can leave the folder in.
+
+    With the number of rows that the state file then says are committed.
+    """
+    old = batch(folder / "old", before) if before else {}
+    new = batch(folder / "new", after)
+    fresh = [name for name in new if name not in old]
+    replaced = [name for name in old if name not in new]
+    found: list[tuple[int, dict[str, bytes]]] = []
+    for count in range(len(fresh) + 1):  # before the commit: temporary files, the last one torn
+        there = dict(old)
+        for name in fresh[:count]:
+            there[f"{name}.tmp"] = new[name]
+        found.append((before, dict(there)))
+        if count:
+            there[f"{fresh[count - 1]}.tmp"] = new[fresh[count - 1]][:100]
+            found.append((before, there))
+    for count in range(len(fresh) + 1):  # after it: some renamed
+        there = dict(old)
+        for name in fresh:
+            there[f"{name}.tmp"] = new[name]
+        for name in fresh[:count]:
+            there[name] = there.pop(f"{name}.tmp")
+        found.append((after, dict(there)))
+        found.append((before, dict(there)))  # and the newest state was damaged afterwards
+        if count == len(fresh):
+            for name in replaced:
+                del there[name]
+            found.append((after, dict(there)))
+            found.append((before, dict(there)))
+    return found
+
+
+@pytest.mark.parametrize(("before", "after"), STEPS)
+def test_every_leftover_is_made_good(before: int, after: int, tmp_path: Path) -> None:
+    """Afterwards exactly the committed files are there, and going on gives the batch's files."""
+    wanted = {
+        count: batch(tmp_path / f"wanted{count}", count) if count else {}
+        for count in (before, after)
+    }
+    end = batch(tmp_path / "end", 43)
+    for number, (committed, there) in enumerate(leftovers(tmp_path, before, after)):
+        folder = tmp_path / f"case{number}"
+        folder.mkdir()
+        for name, data in there.items():
+            (folder / name).write_bytes(data)
+        output = opened(folder, committed)
+        assert files(folder) == wanted[committed], (number, committed, sorted(there))
+        output.append(rows(committed, 43))
+        commit(output)
+        assert files(folder) == end, (number, committed, sorted(there))
+
+
+def test_a_missing_committed_file_is_refused(tmp_path: Path) -> None:
+    """Status 65; the file is named; a folder that is gone as well."""
+    folder = tmp_path / "x"
+    for missing in list(itertools.chain(batch(folder, 25))):
+        data = (folder / missing).read_bytes()
+        (folder / missing).unlink()
+        with pytest.raises(StateError, match=missing):
+            opened(folder, 25)
+        (folder / missing).write_bytes(data)
+    opened(folder, 25)
+    with pytest.raises(StateError, match="gone"):
+        opened(tmp_path / "nowhere", 25)
+
+
+def test_other_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
+    """Only parts that the state does not list are deleted."""
+    folder = tmp_path / "x"
+    batch(folder, 5)
+    for name in ("notes.txt", "_SUCCESS", ".hidden"):
+        (folder / name).write_bytes(b"mine")
+    (folder / part_name(10, 20)).write_bytes(b"not listed")
+    opened(folder, 5)
+    assert sorted(files(folder)) == [".hidden", part_name(0, 5), "_SUCCESS", "notes.txt"]
+
+
+def test_bytes_depend_on_rows_alone() -> None:
+    """Chunks and slices of a frame leave no trace."""
+    whole = rows(0, 50)
+    pieces = pl.concat([rows(0, 20), rows(0, 60).slice(20, 30)], rechunk=False)
+    assert to_bytes(pieces, {"a": "b"}) == to_bytes(whole, {"a": "b"})

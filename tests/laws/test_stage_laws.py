@@ -1,0 +1,338 @@
+"""What every stage promises besides cutting: its rows, its carry, its purity, causality, scale."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+
+from pipeline import stages
+from pipeline.engine import state as states
+from pipeline.engine.paths import VaultPaths
+from pipeline.engine.runner import Vault, run_stage
+from pipeline.layers import HEADER, Layer
+from pipeline.stage import Closed
+
+from .conftest import NewWorld
+from .feedstock import CLEAN, PLAIN, SWAP, Mix, make
+from .world import AnyStage, Grain, World, chain, grain
+
+STAGES = [pytest.param(stage, id=stage.name) for stage in stages.all_stages()]
+LAYERS = [pytest.param(layer, stage, id=name) for name, (layer, stage) in stages.layers().items()]
+BUSY = Mix(dirt=0.05, late=0.05, duplicate=0.05, gap=0.05)
+
+
+@pytest.fixture(scope="module")
+def filled(new_world: NewWorld) -> World:
+    """A vault with two days of everything, in many Parquet parts."""
+    world = new_world()
+    world.put(make(SWAP, 11, 900, BUSY).content())
+    with grain(Grain(part_rows=100)):
+        world.run()
+    return world
+
+
+# -- rows ------------------------------------------------------------------
+
+JSON_KINDS: dict[str, tuple[type, ...]] = {
+    "float": (float,),
+    "int": (int,),
+    "string": (str,),
+    "bool": (bool,),
+    "list": (list,),
+    "object": (dict,),
+}
+
+
+def refuse(name: str) -> float:
+    """NaN and the infinities are not JSON."""
+    raise AssertionError(name)
+
+
+def micros(stamp: str) -> int:
+    """The time of a row; its text must be exactly the documented form."""
+    assert stamp.endswith("Z")
+    moment = datetime.fromisoformat(stamp)
+    assert moment.tzinfo == UTC
+    assert stamp in {
+        moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z",
+    }
+    return round(moment.timestamp() * 1_000_000)
+
+
+def assert_finite(value: Any) -> None:
+    """No NaN and no infinity at any depth."""
+    if isinstance(value, float):
+        assert math.isfinite(value)
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            assert_finite(inner)
+
+
+@pytest.mark.parametrize(("layer", "stage"), LAYERS)
+def test_rows_are_as_the_dictionary_says(layer: Layer, stage: AnyStage, filled: World) -> None:
+    """Exactly the keys of `layer.keys` in their order, with the declared types, finite numbers."""
+    del stage
+    if layer.format == "parquet":
+        assert_frame(layer, filled)
+        return
+    lines = filled.lines(layer)
+    assert lines, "nothing was written, so nothing is checked"
+    times = []
+    for line in lines:
+        assert line.endswith(b"\n")
+        row = json.loads(line, parse_constant=refuse)
+        assert tuple(row) == layer.keys
+        assert tuple(row)[:4] == HEADER
+        assert (row["instId"], row["exchange"], row["market"]) == ("BTC-USDT-SWAP", "okx", "perp")
+        assert_finite(row)
+        for column in layer.columns:
+            value, kinds = row[column.name], JSON_KINDS[column.dtype.partition("[")[0]]
+            assert value is None or type(value) in kinds, f"{column.name}: {value!r}"
+        times.append(micros(row["timestamp_utc"]))
+    if layer.span_us:
+        assert all(earlier < later for earlier, later in pairwise(times)), "not in order of time"
+        assert all(time % layer.span_us == 0 for time in times), "not aligned to the epoch"
+
+
+DTYPES: dict[str, pl.DataType] = {
+    "int64": pl.Int64(),
+    "int32": pl.Int32(),
+    "int8": pl.Int8(),
+    "float64": pl.Float64(),
+    "string": pl.String(),
+    "bool": pl.Boolean(),
+    "timestamp[us, UTC]": pl.Datetime("us", "UTC"),
+}
+
+
+def assert_frame(layer: Layer, world: World) -> None:
+    """Every part has the declared columns, the declared number of rows, and no NaN."""
+    parts = sorted(world.folder(layer).glob("*"))
+    assert len(parts) > 3, "too few parts to check anything"
+    start = 0
+    for part in parts:
+        frame = pl.read_parquet(part)
+        assert tuple(frame.columns) == layer.keys
+        wanted = [DTYPES[column.dtype] for column in layer.columns]
+        assert frame.dtypes == wanted
+        for column in frame.select(pl.selectors.float()):
+            assert column.is_finite().all()
+        assert part.name == f"{start:012d}-{start + frame.height:012d}.parquet"
+        start += frame.height
+        assert frame.height == 100 or part == parts[-1]
+        if layer.name == "trades":
+            assert frame["seq"].to_list() == list(range(start - frame.height, start))
+
+
+# -- carry -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_carry_survives_json(stage: AnyStage, filled: World) -> None:
+    """A state file read and written again is the same file, and the carry the same carry."""
+    path = VaultPaths(filled.root).state(stage.name, SWAP)
+    data = path.read_bytes()
+    state = states.decode(data)
+    assert state is not None
+    assert states.encode(state) == data
+    carry = msgspec.convert(state.carry, stage.carry)
+    assert carry != stage.carry(), "an empty carry proves nothing"
+    text = msgspec.json.encode(carry)
+    assert msgspec.json.decode(text, type=stage.carry) == carry
+    assert msgspec.convert(msgspec.to_builtins(carry), stage.carry) == carry
+    assert msgspec.json.decode(text) == state.carry
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_state_stays_small(stage: AnyStage, filled: World) -> None:
+    """Below a megabyte, and a person can read it."""
+    data = VaultPaths(filled.root).state(stage.name, SWAP).read_bytes()
+    assert len(data) < 1_000_000
+    assert data.count(b"\n") > 20
+    json.loads(data)
+
+
+# -- purity ----------------------------------------------------------------
+
+
+def picture(value: Any) -> Any:
+    """A copy of anything a fold may be given, that can be compared later."""
+    if isinstance(value, pl.DataFrame | pl.Series):
+        return (
+            value.clone().to_dict(as_series=False)
+            if isinstance(value, pl.DataFrame)
+            else value.to_list()
+        )
+    if isinstance(value, msgspec.Struct):
+        return msgspec.json.encode(value)
+    if dataclasses.is_dataclass(value):
+        return {f.name: picture(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, list | tuple):
+        return [picture(each) for each in value]
+    if isinstance(value, dict):
+        return {key: picture(each) for key, each in value.items()}
+    return None if callable(value) else value
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_fold_changes_nothing_it_is_given_and_repeats_itself(
+    stage: AnyStage, new_world: NewWorld
+) -> None:
+    """Rows, carry and context are as before; the same inputs give the same outputs again."""
+    calls = []
+
+    def watched(rows: Any, carry: Any, context: Any) -> Closed[Any]:
+        before = picture((rows, carry, context))
+        first = stage.fold(rows, carry, context)
+        seen = picture(first)
+        assert picture((rows, carry, context)) == before, "an input was changed"
+        assert picture(stage.fold(rows, carry, context)) == seen, "not a function of its inputs"
+        assert picture(first) == seen, "an earlier result was changed by a later call"
+        calls.append(1)
+        return first
+
+    world = new_world()
+    content = make(SWAP, 12, 300, BUSY).content()
+    size = sum(map(len, content.values()))
+    patched = dataclasses.replace(stage, fold=watched)
+    with grain(Grain(block_bytes=4000, part_rows=50)):
+        for start, end in ((0, size // 3), (size // 3, size)):
+            world.grow(content, start, end)
+            for each in chain():
+                run_stage(Vault.open(world.root), patched if each is stage else each, SWAP)
+    assert len(calls) > 3
+
+
+# -- causality -------------------------------------------------------------
+
+
+def closed_by(world: World, layer: Layer, time_us: int) -> list[Any]:
+    """The rows of a layer whose cell ended by a time (of events: the ones that are there)."""
+    if layer.format == "parquet":
+        return world.frame(layer).rows()
+    return [
+        line
+        for line in world.lines(layer)
+        if micros(json.loads(line)["timestamp_utc"]) + layer.span_us <= time_us
+    ]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_row_does_not_change_when_anything_after_it_does(
+    share: float, new_world: NewWorld
+) -> None:
+    """Rewrite all that follows a moment: what had closed by then stays, row for row."""
+    whole = make(SWAP, 13, 500, BUSY)
+    lines = whole.lines()
+    count = int(len(lines) * share)
+    rest = make(SWAP, 14, 400, Mix(quiet=0.05)).lines()
+    later = max(line.ts for line in lines[:count])
+    tail = [
+        line.data.replace(b"100.", b"170.").replace(b'"tradeId":"1', b'"tradeId":"3')
+        for line in rest
+        if line.ts > later
+    ]
+    assert len(tail) > 20
+    head = b"".join(line.data for line in lines[:count])
+    worlds = []
+    for after in (b"", b"".join(line.data for line in lines[count:]), b"".join(tail)):
+        world = new_world()
+        world.put({"2024-03-05": head + after})
+        world.run()
+        worlds.append(world)
+    early, one, other = worlds
+    assert early.tree() != one.tree() != other.tree()
+    for layer, stage in stages.layers().values():
+        then = early.rows(layer)
+        mark = early.state(stage).watermark_us
+        assert mark is not None
+        for world in (one, other):
+            now = world.rows(layer)
+            assert len(now) > len(then) or layer.name == "gaps" or layer.span_us > 600_000_000
+            assert now[: len(then)] == then, layer.name
+            if layer.span_us and stage.source == "trades":
+                assert closed_by(world, layer, mark) == then, f"{layer.name}: not all had closed"
+
+
+# -- scale -----------------------------------------------------------------
+
+DOUBLES: dict[str, tuple[str, ...]] = {
+    "trades": ("size", "notional"),
+    "bars": (
+        *("volume", "buy_volume", "sell_volume", "notional", "buy_notional", "sell_notional"),
+        *("whale_notional", "whale_buy_notional"),
+    ),
+    "volume_1m": ("total_volume", "buy_volume", "sell_volume", "delta", "whale_volume"),
+}
+"""Columns that double when every size doubles (and thresholds in money with them)."""
+
+SINGLES: dict[str, tuple[str, ...]] = {
+    "trades": ("seq", "ts", "trade_id", "price", "side", "gap_before"),
+    "bars": (
+        *("open", "high", "low", "close", "vwap", "trades", "buy_trades", "sell_trades"),
+        *("whale_trades", "gaps"),
+    ),
+    "volume_1m": (
+        *("open", "high", "low", "close", "price_change_pct", "whale_count", "trade_count"),
+        *("volume_tier", "absorption", "divergence", "volume_ratio", "divergence_type"),
+        *("absorption_side",),
+    ),
+    "gaps": ("kind", "from", "to", "ts"),
+}
+"""Columns that stay."""
+
+
+def table(world: World, layer: Layer) -> list[dict[str, Any]]:
+    """The rows of a layer as dicts."""
+    if layer.format == "parquet":
+        return world.frame(layer).to_dicts()
+    return [json.loads(line) for line in world.lines(layer)]
+
+
+@pytest.fixture(scope="module")
+def single_and_double(new_world: NewWorld) -> tuple[World, World]:
+    """The same trades with all sizes once and twice as large."""
+    found = []
+    for factor in (1, 2):
+        world = new_world(PLAIN)
+        mix = dataclasses.replace(CLEAN, gap=0.1, size_factor=factor)
+        world.put(make(PLAIN, 15, 1500, mix).content())
+        money = [s for s in chain() if "whale_notional" in s.params.__struct_fields__]
+        world.settings("".join(f"[{s.name}]\nwhale_notional = {200_000 * factor}\n" for s in money))
+        world.run()
+        found.append(world)
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize(("layer", "stage"), LAYERS)
+def test_twice_the_size_is_twice_the_volume(
+    layer: Layer, stage: AnyStage, single_and_double: tuple[World, World]
+) -> None:
+    """Volumes double to the last digit; prices, counts, ratios and the rows' times stay."""
+    del stage
+    one, two = (table(world, layer) for world in single_and_double)
+    assert len(one) == len(two)
+    if layer.format == "jsonl":
+        assert [r["timestamp_utc"] for r in one] == [r["timestamp_utc"] for r in two]
+    kind = "bars" if layer.folder == "bars" else layer.name
+    if kind not in SINGLES and kind not in DOUBLES:
+        return
+    known = {*DOUBLES.get(kind, ()), *SINGLES.get(kind, ())}
+    assert known == {column.name for column in layer.columns}
+    for left, right in zip(one, two, strict=True):
+        for name in SINGLES.get(kind, ()):
+            assert left[name] == right[name], name
+        for name in DOUBLES.get(kind, ()):
+            exact: Callable[[Any], Any] = Decimal if isinstance(left[name], str) else float
+            assert exact(right[name]) == 2 * exact(left[name]), name

@@ -1,0 +1,223 @@
+"""A vault in a folder, driven in the test's own process, and what can be seen of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from pipeline import stages
+from pipeline.engine import disk, feed, runner
+from pipeline.engine import state as states
+from pipeline.engine.paths import VaultPaths
+from pipeline.engine.rebuild import rebuild_stage
+from pipeline.engine.runner import Summary, Vault, run_stage, run_stages
+from pipeline.errors import FlowvaultError
+from pipeline.instrument import Instrument
+from pipeline.layers import Layer
+from pipeline.stage import Stage
+
+AnyStage = Stage[Any, Any]
+Tree = dict[str, bytes]
+
+GENERATED_KINDS = frozenset(("trades",))
+"""Kinds of raw data that `feedstock` makes."""
+
+
+def root_kind(stage: AnyStage) -> str:
+    """The kind of raw data at the head of a stage's chain."""
+    above = stages.upstream(stage)
+    return root_kind(above) if above is not None else stage.raw_kind or ""
+
+
+def chain() -> list[AnyStage]:
+    """All stages in the order in which they run."""
+    return list(stages.all_stages())
+
+
+@dataclass(frozen=True)
+class Grain:
+    """How finely the engine works: sizes of blocks, of commits and of Parquet files."""
+
+    block_bytes: int | None = None
+    commit_rows: int | None = None
+    part_rows: int | None = None
+
+
+@contextmanager
+def grain(fine: Grain) -> Iterator[None]:
+    """Run with other sizes than the usual ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        if fine.block_bytes is not None:
+            patch.setattr(feed, "BLOCK_BYTES", fine.block_bytes)
+        if fine.commit_rows is not None:
+            patch.setattr(runner, "COMMIT_ROWS", fine.commit_rows)
+        old = [(layer, layer.part_rows) for layer, _ in stages.layers().values()]
+        try:
+            for layer, rows in old:
+                object.__setattr__(layer, "part_rows", fine.part_rows or rows)
+            yield
+        finally:
+            for layer, rows in old:
+                object.__setattr__(layer, "part_rows", rows)
+
+
+@contextmanager
+def unsynced() -> Iterator[None]:
+    """Without fsync: these tests are about bytes, not about power cuts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(disk, "sync", lambda _path: None)
+        patch.setattr(disk, "sync_dir", lambda _path: None)
+        yield
+
+
+class World:
+    """One instrument in a vault of its own."""
+
+    def __init__(self, root: Path, instrument: Instrument) -> None:
+        self.root = root
+        self.instrument = instrument
+        self.raw = VaultPaths(root).raw(instrument, "trades")
+        self.raw.mkdir(parents=True)
+
+    # -- raw ---------------------------------------------------------------
+
+    def put(self, content: Mapping[str, bytes]) -> None:
+        """Make the raw day files be exactly this."""
+        for day, data in content.items():
+            (self.raw / f"{day}.jsonl").write_bytes(data)
+
+    def grow(self, content: Mapping[str, bytes], start: int, end: int) -> None:
+        """Append bytes [start, end) of the days put behind each other."""
+        at = 0
+        for day, data in content.items():
+            low, high = max(0, start - at), min(len(data), end - at)
+            if low < high:
+                with (self.raw / f"{day}.jsonl").open("ab") as stream:
+                    stream.write(data[low:high])
+            at += len(data)
+
+    def settings(self, text: str) -> None:
+        """Write `flowvault.toml`."""
+        (self.root / "flowvault.toml").write_text(text, encoding="utf-8")
+
+    # -- runs --------------------------------------------------------------
+
+    def run(self) -> dict[str, Summary]:
+        """Bring every stage up to date, as a new process would.
+
+        Raises:
+            FlowvaultError: the first that a stage ends with.
+        """
+        found = {}
+        for done in run_stages(Vault.open(self.root), chain(), self.instrument):
+            if isinstance(done, FlowvaultError):
+                raise done
+            found[done.stage] = done
+        assert set(found) == set(stages.SUMMARY)
+        return found
+
+    def run_each(self) -> dict[str, Summary]:
+        """The same, one stage after another, as with `--stage NAME --no-upstream`."""
+        return {s.name: self.run_one(s) for s in chain()}
+
+    def run_one(self, stage: AnyStage) -> Summary:
+        """Bring one stage up to date."""
+        return run_stage(Vault.open(self.root), stage, self.instrument)
+
+    def rebuild(
+        self, name: str | None = None, *, allow_missing: bool = False
+    ) -> dict[str, Summary]:
+        """Rebuild a stage and all that read it, or everything."""
+        wanted = chain() if name is None else stages.with_downstream(name)
+        vault = Vault.open(self.root)
+        return {
+            s.name: rebuild_stage(vault, s, self.instrument, allow_missing=allow_missing)
+            for s in wanted
+        }
+
+    # -- looking -----------------------------------------------------------
+
+    def tree(self, *tops: str) -> Tree:
+        """Every file below some folders of the vault, lock files aside."""
+        return {
+            path.relative_to(self.root).as_posix(): path.read_bytes()
+            for path in self._files(tops or ("derived", "quarantine"))
+        }
+
+    def stamps(self) -> dict[str, tuple[int, int, bytes]]:
+        """Identity, time of change and content of every file the pipeline writes."""
+        found = {}
+        for path in self._files(("derived", "quarantine", "state")):
+            stat = path.stat()
+            found[path.relative_to(self.root).as_posix()] = (
+                stat.st_ino,
+                stat.st_mtime_ns,
+                path.read_bytes(),
+            )
+        return found
+
+    def _files(self, tops: tuple[str, ...]) -> list[Path]:
+        found = []
+        for top in tops:
+            for folder, _, names in os.walk(self.root / top):
+                found += [Path(folder, n) for n in names if not n.endswith((".lock", ".holder"))]
+        return sorted(found)
+
+    def state(self, stage: AnyStage) -> states.State:
+        """The committed state of a stage."""
+        state, warning = states.load(VaultPaths(self.root).state(stage.name, self.instrument))
+        assert state is not None
+        assert warning is None
+        return state
+
+    def folder(self, layer: Layer) -> Path:
+        """Where a layer's files lie."""
+        return VaultPaths(self.root).derived(layer.folder, self.instrument)
+
+    def lines(self, layer: Layer) -> list[bytes]:
+        """The rows of a JSONL layer."""
+        path = self.folder(layer) / layer.file
+        return path.read_bytes().splitlines(keepends=True) if path.exists() else []
+
+    def frame(self, layer: Layer) -> pl.DataFrame:
+        """The rows of a Parquet layer."""
+        parts = sorted(self.folder(layer).glob("*.parquet"))
+        return pl.concat([pl.read_parquet(part) for part in parts]) if parts else pl.DataFrame()
+
+    def rows(self, layer: Layer) -> list[Any]:
+        """The rows of any layer."""
+        return self.lines(layer) if layer.format == "jsonl" else self.frame(layer).rows()
+
+
+def only(tree: Tree, stage: AnyStage) -> Tree:
+    """What one stage has written: its derived files, and the quarantine if it reads raw data."""
+    folders = {layer.folder for layer in stage.layers}
+    tops = {f"derived/{folder}/" for folder in folders} | (
+        {"quarantine/"} if stage.raw_kind else set()
+    )
+    return {path: data for path, data in tree.items() if path.startswith(tuple(tops))}
+
+
+def difference(found: Tree, wanted: Tree) -> str:
+    """The first thing in which two trees differ, for a message; empty if they are equal."""
+    for path in sorted({*found, *wanted}):
+        mine, theirs = found.get(path), wanted.get(path)
+        if mine == theirs:
+            continue
+        if mine is None or theirs is None:
+            return f"{path} is {'missing' if mine is None else 'not wanted'}"
+        if path.endswith(".parquet"):
+            return f"{path}: other bytes"
+        pairs = zip(mine.splitlines(), theirs.splitlines(), strict=False)
+        for number, (a, b) in enumerate(pairs):
+            if a != b:
+                return f"{path} line {number}:\n  got    {a!r}\n  wanted {b!r}"
+        return f"{path}: {len(mine)} bytes for {len(theirs)}"
+    return ""

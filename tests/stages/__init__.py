@@ -1,0 +1,1 @@
+"""Each stage against tables worked by hand, and its own laws."""

@@ -1,0 +1,148 @@
+"""Help, the data dictionary and the README say what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from pipeline import stages
+from pipeline.cli.main import cli
+from pipeline.layers import HEADER, Layer
+from pipeline.stage import Stage
+
+REPO = Path(__file__).resolve().parents[1]
+COMMANDS = cli.list_commands(click.Context(cli))
+DTYPES = re.compile(
+    r"float|int|bool|string|list|object|list\[\w+\]|"
+    r"u?int(8|16|32|64)|float(32|64)|timestamp\[us, UTC\]"
+)
+
+
+@pytest.fixture(scope="module")
+def readme() -> str:
+    """The README's text."""
+    path = REPO / "README.md"
+    assert path.is_file(), "README.md is not there"
+    return path.read_text(encoding="utf-8")
+
+
+def helped(*arguments: str) -> str:
+    """What a command prints for --help."""
+    done = CliRunner().invoke(
+        cli, [*arguments, "--help"], terminal_width=100, catch_exceptions=False
+    )
+    assert done.exit_code == 0
+    return done.output
+
+
+def test_the_group_lists_every_command() -> None:
+    """With its line, and the exit statuses."""
+    text = helped()
+    for name in COMMANDS:
+        assert re.search(rf"^  {name}\s+\S", text, re.MULTILINE), name
+    for status in ("0", "2", "65", "66", "74", "75"):
+        assert re.search(rf"\b{status} \w", text), status
+    assert "Example" in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    """A sentence, every option explained, and a line to copy that names the command."""
+    text = helped(name)
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.help
+    assert command.help.strip().split("\n")[0].endswith(".")
+    assert re.search(rf"Example.*\n?.*flowvault (--vault \S+ )?{name}\b", text), text
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help or option.metavar, f"{name} {option.opts} is not explained"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_readme_shows_every_command(name: str, readme: str) -> None:
+    """As one would type it."""
+    assert f"flowvault {name}" in readme or f"`{name}`" in readme
+
+
+@pytest.mark.parametrize("name", list(stages.layers()))
+def test_the_readme_names_every_layer(name: str, readme: str) -> None:
+    """By its own name or by its stage's."""
+    stage = stages.layers()[name][1]
+    assert f"`{name}`" in readme or f"`{stage.name}`" in readme
+
+
+@pytest.mark.parametrize("name", list(stages.SUMMARY))
+def test_summaries_are_the_modules_first_lines(name: str) -> None:
+    """What help says about a stage is what its module says."""
+    module = import_module(f"pipeline.stages.{name}")
+    assert module.__doc__
+    assert module.__doc__.split("\n")[0] == stages.SUMMARY[name]
+    assert module.STAGE.name == name
+
+
+def test_every_stage_module_is_a_stage_that_is_listed() -> None:
+    """No module under stages is forgotten."""
+    files = {path.stem for path in (REPO / "pipeline" / "stages").glob("*.py")} - {"__init__"}
+    assert files == set(stages.SUMMARY)
+
+
+LAYERS = [pytest.param(layer, stage, id=name) for name, (layer, stage) in stages.layers().items()]
+
+
+@pytest.mark.parametrize(("layer", "stage"), LAYERS)
+def test_every_column_is_explained(layer: Layer, stage: Stage) -> None:  # type: ignore[type-arg]
+    """A text for the layer, a known type and a text for every column, no key twice."""
+    assert layer.text.endswith(".")
+    assert layer.folder
+    assert len(set(layer.keys)) == len(layer.keys)
+    assert layer.columns
+    for column in layer.columns:
+        assert column.text, f"{layer.name}.{column.name}"
+        assert DTYPES.fullmatch(column.dtype), f"{layer.name}.{column.name}: {column.dtype}"
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", column.name)
+    if layer.format == "jsonl":
+        assert layer.keys[:4] == HEADER
+    assert stage.source == f"raw:{stage.raw_kind}" or stage.source in stages.layers()
+
+
+def test_layers_json_lists_every_layer() -> None:
+    """One object a line, each column with name, type, unit and text, in the order of the rows."""
+    done = CliRunner().invoke(cli, ["layers", "--json"], catch_exceptions=False)
+    assert done.exit_code == 0
+    described = {each["layer"]: each for each in map(json.loads, done.output.splitlines())}
+    assert list(described) == list(stages.layers())
+    for name, (layer, stage) in stages.layers().items():
+        one = described[name]
+        assert one["stage"] == stage.name
+        assert one["format"] == layer.format
+        assert layer.file in one["path"]
+        assert one["text"] == layer.text
+        assert [column["name"] for column in one["columns"]] == list(layer.keys)
+        for column in one["columns"]:
+            assert set(column) == {"name", "type", "unit", "text"}
+
+
+@pytest.mark.parametrize(("layer", "stage"), LAYERS)
+def test_layers_explains_one_in_full(layer: Layer, stage: Stage) -> None:  # type: ignore[type-arg]
+    """By its name, and together with its siblings by its stage's."""
+    for name in (layer.name, stage.name):
+        done = CliRunner().invoke(cli, ["layers", name], catch_exceptions=False)
+        assert done.exit_code == 0
+        for column in layer.columns:
+            line = rf"^  {column.name}\s.*{re.escape(column.text)}$"
+            assert re.search(line, done.output, re.MULTILINE)
+
+
+def test_an_unknown_layer_is_a_usage_error_that_lists_the_known() -> None:
+    """Status 2."""
+    done = CliRunner().invoke(cli, ["layers", "nobody"])
+    assert done.exit_code == 2
+    for name in stages.layers():
+        assert name in done.output
