@@ -26,7 +26,7 @@ class Forks:
         self._server = subprocess.Popen(
             [sys.executable, "-m", "faults.worker"],
             cwd=REPO,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "POLARS_MAX_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

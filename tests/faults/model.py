@@ -151,7 +151,9 @@ class Disk:
                     waiting.append(path)
                 else:
                     file = self.files[node]
-                    fates = [(op, _fate(style, doomed, rng), rng.random()) for op, doomed in file.pending]
+                    fates = [
+                        (op, _fate(style, doomed, rng), rng.random()) for op, doomed in file.pending
+                    ]
                     found[path] = contents(file.durable, fates, rng)
         return found
 
@@ -180,7 +182,9 @@ def _fate(style: str, doomed: bool, rng: random.Random) -> str:
         return "garbage"
     if style == "zeros":
         return "zeros"
-    return rng.choice(("lost", "garbage", "zeros") if doomed else ("lost", "kept", "torn", "zeros", "garbage"))
+    if doomed:
+        return rng.choice(("lost", "garbage", "zeros"))
+    return rng.choice(("lost", "kept", "torn", "zeros", "garbage"))
 
 
 def contents(
@@ -218,6 +222,11 @@ def split(path: str) -> Name:
 # -- the recorder ----------------------------------------------------------
 
 
+_PATCHED = (
+    *("_open", "_close", "_write", "_pwrite", "_ftruncate", "_truncate", "_fsync", "_fdatasync"),
+    *("_replace", "_rename", "_unlink", "_remove", "_mkdir", "_rmdir"),
+)
+
 Hook = Callable[[int, Op], None]
 """Called before each operation with its number; what it raises, the process meets."""
 
@@ -248,10 +257,7 @@ class Recorder:
         Jobs given to thread pools are waited for at the end: after a kill they find the disk
         dead, as the threads of a killed process would.
         """
-        names = (
-            "open close write pwrite ftruncate truncate fsync fdatasync "
-            "replace rename unlink remove mkdir rmdir"
-        ).split()
+        names = [name.removeprefix("_") for name in _PATCHED]
         self.hook, self.count, self.is_dead = hook, 0, False
         self._real = {name: getattr(os, name) for name in names}
         submit = ThreadPoolExecutor.submit
@@ -299,7 +305,7 @@ class Recorder:
         if isinstance(path, int):
             return self._handles.get(path)
         text = os.fsdecode(path)
-        if folder is not None and not os.path.isabs(text):
+        if folder is not None and not text.startswith("/"):
             base = self._handles.get(folder)
             text = f"{self.root}/{base}/{text}" if base is not None else text
         if not text.startswith(self.root + "/"):

@@ -18,8 +18,18 @@ from pipeline.engine.runner import Vault, run_stage
 from pipeline.errors import FlowvaultError, StateError
 from pipeline.stage import Stage
 
-from .model import Hook, Image, KilledError, Recorder, kill_at, snapshot, write_image
-from .sims import STYLES, Cut, Disk
+from .model import (
+    STYLES,
+    Disk,
+    Hook,
+    Image,
+    KilledError,
+    Recorder,
+    kill_at,
+    snapshot,
+    write_image,
+)
+from .sims import Cut
 from .workload import CHAIN, INSTRUMENT, Raw, Tree, grow, run_chain, tree
 
 TOML = '["okx/perps/BTC-USDT-SWAP"]\nctVal = "0.1"\nctMult = "1"\nctType = "linear"\n'
@@ -66,9 +76,7 @@ def prepare(root: Path, raw: Raw, stage: Stage[Any, Any], toml: str | None = Non
         (vault / "instruments.toml").write_text(toml, encoding="ascii")
     for each in CHAIN[: CHAIN.index(stage)]:
         rebuild_stage(Vault.open(vault), each, INSTRUMENT)
-    before = Before(
-        stage, root, snapshot(vault), vault / "raw", toml, own_files(vault, stage), {}
-    )
+    before = Before(stage, root, snapshot(vault), vault / "raw", toml, own_files(vault, stage), {})
     rebuild_stage(Vault.open(vault), stage, INSTRUMENT)
     before.new = own_files(vault, stage)
     assert before.new != before.old
@@ -127,6 +135,10 @@ def mended(before: Before, vault: Path) -> str | None:
         return "after the next run the files are neither the old nor the new ones"
     if refused and found == before.new:
         return "the next run refuses the new rows"
+    return _rebuilt_again(before, vault)
+
+
+def _rebuilt_again(before: Before, vault: Path) -> str | None:
     try:
         rebuild(vault, before.stage)
         run_stage(Vault.open(vault), before.stage, INSTRUMENT)
@@ -207,7 +219,7 @@ def try_images(
             found = mended(before, vault)
             if found is not None:
                 last = recorder.ops[moment.after - 1] if moment.after else "the start"
-                faults.append(f"power cut after operation {moment.after} ({last}), {style}: {found}")
+                faults.append(f"power cut after {moment.after} ({last}), {style}: {found}")
                 if len(faults) >= limit:
                     return faults, tried
     return faults, tried
@@ -235,7 +247,8 @@ def simulate_kill_then_power_cut(
         end = len(recorder.ops)
         rng = random.Random(f"{seed} {at}")
         chosen = sorted({rng.randint(again, end), rng.randint(again, end), end})
-        found, images = try_images(before, recorder, [Cut(each, 0) for each in chosen], 0, seed, limit)
+        moments = [Cut(each, 0) for each in chosen]
+        found, images = try_images(before, recorder, moments, 0, seed, limit)
         tried += images
         faults += [f"first killed at operation {at}: {each}" for each in found]
         if len(faults) >= limit:

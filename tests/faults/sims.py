@@ -22,7 +22,18 @@ from pipeline.engine.parts import names
 from pipeline.engine.paths import VaultPaths
 from pipeline.errors import FlowvaultError
 
-from .model import STYLES, Disk, Hook, Image, KilledError, Op, Recorder, fail_at, kill_at, write_image
+from .model import (
+    STYLES,
+    Disk,
+    Hook,
+    Image,
+    KilledError,
+    Op,
+    Recorder,
+    fail_at,
+    kill_at,
+    write_image,
+)
 from .workload import CHAIN, INSTRUMENT, Truth, grow, run_chain
 
 if TYPE_CHECKING:
@@ -180,7 +191,8 @@ class Reader:
             assert parts.rows >= self._longest.get(layer, 0), f"{layer}: rows vanished"
             self._longest[layer] = parts.rows
             for name, start, end in names(parts.rows, parts.part_rows):
-                self._check_part(VaultPaths(self.vault).derived(layer, INSTRUMENT), name, start, end)
+                folder = VaultPaths(self.vault).derived(layer, INSTRUMENT)
+                self._check_part(folder, name, start, end)
 
     def _check_part(self, folder: Path, name: str, start: int, end: int) -> None:
         file = folder / name
@@ -211,7 +223,7 @@ class Cut:
     raw: int
 
 
-def record(arena: Arena, vault: Path, steps: Sequence[tuple[int, Step]]) -> tuple[Recorder, list[Cut]]:
+def record(vault: Path, steps: Sequence[tuple[int, Step]]) -> tuple[Recorder, list[Cut]]:
     """Record undisturbed steps; every moment between two operations is a possible cut."""
     recorder = Recorder(vault)
     moments: list[Cut] = []
@@ -225,22 +237,34 @@ def record(arena: Arena, vault: Path, steps: Sequence[tuple[int, Step]]) -> tupl
 
 
 def simulate_power_cuts(
-    arena: Arena, *, images: int, stride: int = 1, seed: int = 0, limit: int = 1
+    arena: Arena,
+    *,
+    images: int,
+    rules: int = len(STYLES),
+    stride: int = 1,
+    seed: int = 0,
+    limit: int = 1,
 ) -> tuple[list[str], int]:
     """Cut the power after every operation of incremental runs; what went wrong, in how many images.
 
-    Of each moment all images by rule and `images` at random are made (with `stride`, of every
-    so-manieth moment); equal ones are tried once. Recovery is a run over the raw files as they
-    are then, or at once over all of them.
+    Of each moment (with `stride`, of every so-manieth) `rules` images by rule are made, others at
+    the next moment, and `images` at random; equal ones are tried once. Recovery is a run over the
+    raw files as they are then, or at once over all of them.
     """
-    recorder, moments = record(
-        arena, arena.vault(), list(zip(arena.cuts, arena.steps(), strict=True))
-    )
-    return try_images(arena, recorder, moments[seed % stride :: stride], images, seed, limit)
+    steps = list(zip(arena.cuts, arena.steps(), strict=True))
+    recorder, moments = record(arena.vault(), steps)
+    chosen = moments[seed % stride :: stride]
+    return try_images(arena, recorder, chosen, images, seed, limit, rules)
 
 
 def try_images(
-    arena: Arena, recorder: Recorder, moments: Sequence[Cut], images: int, seed: int, limit: int
+    arena: Arena,
+    recorder: Recorder,
+    moments: Sequence[Cut],
+    images: int,
+    seed: int,
+    limit: int,
+    rules: int = len(STYLES),
 ) -> tuple[list[str], int]:
     """Recover from images of the disk at some moments."""
     disk, done = Disk(recorder.start), 0
@@ -251,7 +275,8 @@ def try_images(
             disk.apply(op)
         done = max(done, moment.after)
         rng = random.Random(f"{seed} {moment.after}")
-        for style in (*STYLES, *(f"random {number}" for number in range(images))):
+        styles = [STYLES[(moment.after * rules + each) % len(STYLES)] for each in range(rules)]
+        for style in (*styles, *(f"random {number}" for number in range(images))):
             image = disk.image(style, rng)
             digest = _digest(image)
             if digest in seen:
@@ -260,7 +285,7 @@ def try_images(
             found = recover(arena, image, moment.raw if rng.random() < 0.3 else None)
             if found is not None:
                 last = recorder.ops[moment.after - 1] if moment.after else "the start"
-                faults.append(f"power cut after operation {moment.after} ({last}), {style}: {found}")
+                faults.append(f"power cut after {moment.after} ({last}), {style}: {found}")
                 if len(faults) >= limit:
                     return faults, len(seen)
     return faults, len(seen)

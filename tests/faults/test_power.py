@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import pytest
 
-from .model import fail_at, kill_at
+from .model import STYLES, fail_at, kill_at
 from .sims import Arena, simulate_fault_then_power_cut, simulate_power_cuts
 
 
 @pytest.mark.parametrize(
-    ("images", "stride"), [(1, 1), pytest.param(100, 1, marks=pytest.mark.slow)]
+    ("rules", "images"), [(2, 1), pytest.param(len(STYLES), 100, marks=pytest.mark.slow)]
 )
-def test_power_cut(arena: Arena, images: int, stride: int) -> None:
+def test_power_cut(arena: Arena, rules: int, images: int) -> None:
     """Power is cut after every operation of three incremental runs of all stages."""
-    faults, tried = simulate_power_cuts(arena, images=images, stride=stride)
+    faults, tried = simulate_power_cuts(arena, images=images, rules=rules)
     assert faults == []
     assert tried > 100
 
 
 @pytest.mark.parametrize("run", [0, 1])
-@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [12, pytest.param(1, marks=pytest.mark.slow)])
 def test_kill_then_power_cut(arena: Arena, run: int, stride: int) -> None:
     """A run is killed, the next one commits, then power is cut.
 
@@ -35,7 +35,7 @@ def test_kill_then_power_cut(arena: Arena, run: int, stride: int) -> None:
 
 
 @pytest.mark.parametrize("run", [0, 1])
-@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [12, pytest.param(1, marks=pytest.mark.slow)])
 def test_failed_sync_then_power_cut(arena: Arena, run: int, stride: int) -> None:
     """An operation fails once, the next run commits, then power is cut.
 

@@ -1,5 +1,7 @@
-"""Promise: a rebuild may be disturbed anywhere; what is committed are the old rows or the new
-ones, whole, and a repeated rebuild ends with the bytes of an undisturbed one.
+"""Promise: a rebuild may be disturbed anywhere.
+
+What is committed are the old rows or the new ones, whole, and a repeated rebuild ends with the
+bytes of an undisturbed one.
 
 "late": the rebuild puts trades into minutes that had closed without them. "contract": the
 contract size has changed, so that other rows go into files of the same names.
@@ -79,7 +81,7 @@ def test_failing_operation(prepared: Prepared, kind: str, stage: str, stride: in
 
 @each_case
 @pytest.mark.parametrize(
-    ("images", "stride"), [(0, 10), pytest.param(20, 1, marks=pytest.mark.slow)]
+    ("images", "stride"), [(0, 17), pytest.param(20, 1, marks=pytest.mark.slow)]
 )
 def test_power_cut(prepared: Prepared, kind: str, stage: str, images: int, stride: int) -> None:
     """The power is cut after any operation."""
@@ -110,17 +112,17 @@ def test_cleaning_up_survives_a_power_cut(prepared: Prepared) -> None:
     recorder = Recorder(before.vault("recorded"))
     with recorder.recording():
         rebuild(Path(recorder.root), before.stage)
-    ready = next(i for i, op in enumerate(recorder.ops) if op.name[1] == "READY" and op.kind == "unlink")
+    ready = next(
+        at for at, op in enumerate(recorder.ops) if (op.kind, op.name[1]) == ("unlink", "READY")
+    )
     disk = Disk(recorder.start)
     for op in recorder.ops[:ready]:
         disk.apply(op)
     for op in recorder.ops[ready + 1 :]:
         disk.apply(op)
-        kept, disk.pending = disk.pending, [each for each in disk.pending if each.name[1] != "READY"]
-        found = rebuilds.mended(before, before.vault("recovered", disk.image("names only", _RNG)))
-        disk.pending = kept
-        if op.kind == "sync_dir":
+        if op.kind == "sync_dir" and op.name[1].endswith(".rebuild"):
             break
+        found = rebuilds.mended(before, before.vault("recovered", disk.image("names only", _RNG)))
         assert found is None, f"only the removal of READY is lost, up to {op}: {found}"
 
 
@@ -137,6 +139,19 @@ def _interrupt_swap(before: Before, vault: Path) -> None:
     with pytest.raises(KilledError), Recorder(vault).recording(hook):
         rebuild(vault, before.stage)
     assert seen
+
+
+def _status(act: Callable[[], None]) -> int:
+    try:
+        act()
+    except FlowvaultError as error:
+        return error.status
+    return 0
+
+
+def run_volume(vault: Path) -> None:
+    """Run the stage behind `trades`."""
+    run_stage(Vault.open(vault), VOLUME, INSTRUMENT)
 
 
 @pytest.mark.parametrize("again", ["rebuild", "first run"])
@@ -156,21 +171,15 @@ def test_nobody_reads_in_the_middle_of_a_swap(
             path.unlink(missing_ok=True)
     _interrupt_swap(before, vault)
     opened = Vault.open(vault)
-    try:
-        if again == "rebuild":
-            rebuild(vault, VOLUME)
-        else:
-            run_stage(opened, VOLUME, INSTRUMENT)
-    except FlowvaultError as error:
-        assert error.status in (65, 75), error
+    status = _status(lambda: rebuild(vault, VOLUME) if again == "rebuild" else run_volume(vault))
+    assert status in (0, 65, 75)
     run_stage(opened, TRADES, INSTRUMENT)
     assert own_files(vault, TRADES) == before.new
     right = prepared("contract", "volume").new
-    try:
-        run_stage(opened, VOLUME, INSTRUMENT)
-    except FlowvaultError as error:
-        assert "rebuild" in str(error)
+    if _status(lambda: run_volume(vault)) == 0:
+        assert own_files(vault, VOLUME) == right
     else:
+        rebuild(vault, VOLUME)
         assert own_files(vault, VOLUME) == right
 
 

@@ -1,9 +1,12 @@
-"""Promise: a damaged state file costs a run's work, never a row; two damaged ones are refused
-with status 65 and the word rebuild, and rebuild mends it."""
+"""Promise: a damaged state file costs a run's work, never a row.
+
+Two damaged ones are refused with status 65 and the word rebuild, and rebuild mends it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,12 +14,12 @@ from pipeline.engine import state as states
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.rebuild import rebuild_stage
 from pipeline.engine.runner import Vault, run_stage
-from pipeline.errors import StateError
+from pipeline.errors import FlowvaultError, StateError
 from pipeline.stage import Stage
 
 from .model import snapshot, write_image
 from .sims import Arena
-from .workload import BARS, CHAIN, INSTRUMENT, TRADES, VOLUME
+from .workload import BARS, CHAIN, INSTRUMENT, TRADES, VOLUME, grow
 
 
 @pytest.fixture
@@ -28,12 +31,12 @@ def vault(arena: Arena) -> Path:
     return made
 
 
-def _state(vault: Path, stage: Stage) -> Path:  # type: ignore[type-arg]
+def _state(vault: Path, stage: Stage[Any, Any]) -> Path:
     return VaultPaths(vault).state(stage.name, INSTRUMENT)
 
 
 @pytest.mark.parametrize("stage", CHAIN, ids=lambda stage: stage.name)
-def test_every_flip_and_length_is_noticed(vault: Path, stage: Stage) -> None:  # type: ignore[type-arg]
+def test_every_flip_and_length_is_noticed(vault: Path, stage: Stage[Any, Any]) -> None:
     """No changed byte (in two ways) and no shorter or longer file passes for a state."""
     whole = _state(vault, stage).read_bytes()
     assert states.decode(whole) is not None
@@ -57,7 +60,7 @@ def damages(whole: bytes, stride: int) -> list[tuple[str, bytes]]:
 
 @pytest.mark.parametrize("stage", [TRADES, VOLUME], ids=lambda stage: stage.name)
 @pytest.mark.parametrize("pieces", [16, pytest.param(1 << 20, marks=pytest.mark.slow)])
-def test_damaged_newest(vault: Path, arena: Arena, stage: Stage, pieces: int) -> None:  # type: ignore[type-arg]
+def test_damaged_newest(vault: Path, arena: Arena, stage: Stage[Any, Any], pieces: int) -> None:
     """With the newest generation damaged a run goes on from the one before."""
     path = _state(vault, stage)
     whole = path.read_bytes()
@@ -71,7 +74,7 @@ def test_damaged_newest(vault: Path, arena: Arena, stage: Stage, pieces: int) ->
 
 
 @pytest.mark.parametrize("stage", [TRADES, BARS], ids=lambda stage: stage.name)
-def test_both_damaged(vault: Path, stage: Stage) -> None:  # type: ignore[type-arg]
+def test_both_damaged(vault: Path, stage: Stage[Any, Any]) -> None:
     """With both damaged a run refuses, touches nothing and names the command that helps."""
     path = _state(vault, stage)
     for each in (path, states.previous_path(path)):
@@ -85,7 +88,7 @@ def test_both_damaged(vault: Path, stage: Stage) -> None:  # type: ignore[type-a
 
 
 @pytest.mark.parametrize("stage", [TRADES, BARS], ids=lambda stage: stage.name)
-def test_rebuild_mends_damage(vault: Path, arena: Arena, stage: Stage) -> None:  # type: ignore[type-arg]
+def test_rebuild_mends_damage(vault: Path, arena: Arena, stage: Stage[Any, Any]) -> None:
     """The command that a refusal names works."""
     reference = arena.vault()
     write_image(snapshot(vault), reference)
@@ -102,10 +105,32 @@ def test_rebuild_mends_damage(vault: Path, arena: Arena, stage: Stage) -> None: 
 
 
 @pytest.mark.parametrize("stage", CHAIN, ids=lambda stage: stage.name)
-def test_damaged_previous(vault: Path, arena: Arena, stage: Stage) -> None:  # type: ignore[type-arg]
+def test_damaged_previous(vault: Path, arena: Arena, stage: Stage[Any, Any]) -> None:
     """With the older generation damaged or gone nothing is lost, and the next commit mends it."""
     previous = states.previous_path(_state(vault, stage))
     previous.write_bytes(b"\0" * 100)
     assert arena.finish(vault) is None
     previous.unlink()
     assert arena.finish(vault) is None
+
+
+@pytest.mark.parametrize("damage", ["short", "garbage", "gone"])
+@pytest.mark.parametrize("stage", [TRADES, VOLUME], ids=lambda stage: stage.name)
+def test_damaged_part(arena: Arena, stage: Stage[Any, Any], damage: str) -> None:
+    """A committed Parquet file that can no longer be read is refused: 65 and the way out."""
+    vault = arena.vault()
+    arena.steps()[0](vault)
+    grow(vault, arena.truth.raw, arena.cuts[1])
+    last = max((vault / "derived" / "trades").rglob("*.parquet"))
+    if stage is VOLUME:
+        run_stage(Vault.open(vault), TRADES, INSTRUMENT)
+        last = max((vault / "derived" / "trades").rglob("*.parquet"))
+    whole = last.read_bytes()
+    if damage == "gone":
+        last.unlink()
+    else:
+        last.write_bytes(whole[:100] if damage == "short" else bytes(reversed(whole)))
+    with pytest.raises(FlowvaultError) as caught:
+        run_stage(Vault.open(vault), stage, INSTRUMENT)
+    assert caught.value.status == 65
+    assert "rebuild" in str(caught.value)

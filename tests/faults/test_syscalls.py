@@ -1,5 +1,6 @@
-"""Promise: when a system call fails the exit status is 74, nothing half done is committed, and
-the next run makes it good; a kill in the middle of a call is a kill like any other.
+"""Promise: when a system call fails the exit status is 74 and the next run makes it good.
+
+Nothing half done is committed; a kill in the middle of a call is a kill like any other.
 
 strace makes the n-th write, fsync, rename … of the real command fail. It is attached to a worker
 that waits at the gate, and counts only calls that concern files of the vault: the names of those
@@ -23,7 +24,10 @@ from .forks import Forks
 from .sims import Arena
 from .workload import copy_vault, grow
 
-CALLS = "write pwrite64 fsync fdatasync truncate ftruncate rename renameat renameat2 unlink".split()
+CALLS = (
+    *("write", "pwrite64", "fsync", "fdatasync", "truncate", "ftruncate"),
+    *("rename", "renameat", "renameat2", "unlink"),
+)
 FAULTS = ("error=ENOSPC", "error=EIO", "signal=KILL")
 _OK, _DISK, _KILLED = 0, 74, -9
 _PATIENCE_S = 20
@@ -32,19 +36,20 @@ _PATIENCE_S = 20
 class Strace:
     """Runs the command under strace, with one fault in it."""
 
-    def __init__(self, forks: Forks, scratch: Path) -> None:
+    def __init__(self, program: str, forks: Forks, scratch: Path) -> None:
+        self.program = program
         self.forks = forks
         self.scratch = scratch
         self.gate = scratch / "gate"
         self.log = scratch / "strace.log"
         os.mkfifo(self.gate)
 
-    def run(self, vault: Path, *options: str, command: tuple[str, ...] = ("run", "--all")) -> tuple[int, str]:
+    def run(self, vault: Path, *options: str) -> tuple[int, str]:
         """Exit status of the command and what strace wrote down."""
-        argv = ["--vault", str(vault), *command]
+        argv = ["--vault", str(vault), "run", "--all"]
         worker = self.forks.start("cli", argv=argv, gate=self.gate)
         tracer = subprocess.Popen(
-            ["strace", "-f", "-y", "-p", str(worker.pid), "-o", str(self.log), *options],
+            [self.program, "-f", "-y", "-p", str(worker.pid), "-o", str(self.log), *options],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -62,16 +67,17 @@ class Strace:
 @pytest.fixture
 def strace(forks: Forks, scratch: Path) -> Strace:
     """A tracer, where tracing is allowed."""
-    if shutil.which("strace") is None:
+    program = shutil.which("strace")
+    if program is None:
         pytest.skip("strace is not installed")
     own = subprocess.run(
-        ["strace", "-e", "inject=fsync:error=EIO", "-o", "/dev/null", "true"],
+        [program, "-e", "inject=fsync:error=EIO", "-o", "/dev/null", "true"],
         capture_output=True,
         check=False,
     )
     if own.returncode:
         pytest.skip(f"strace cannot trace here: {own.stderr.decode().strip()}")
-    return Strace(forks, scratch)
+    return Strace(program, forks, scratch)
 
 
 @pytest.fixture

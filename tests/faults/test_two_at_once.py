@@ -1,6 +1,9 @@
-"""Promise: of two runs of one stage and instrument the second leaves at once with status 75 and
-names the holder; a dead holder's lock is free; stages may run while others commit; readers of
-committed rows and a live collector disturb nobody."""
+"""Promise: processes that run at the same time do each other no harm.
+
+Of two runs of one stage and instrument the second leaves at once with status 75 and names the
+holder; a dead holder's lock is free; stages may run while others commit; readers of committed
+rows and a live collector disturb nobody.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine import runner
+from pipeline.engine import parts, runner
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.reader import committed_length, lines_between
 from pipeline.engine.runner import Vault, run_stage
@@ -56,7 +59,7 @@ def test_second_is_told_who_holds_the_lock(forks: Forks, arena: Arena, rounds: i
 
 @pytest.mark.parametrize("rounds", [4, pytest.param(1000, marks=pytest.mark.slow)])
 def test_race(forks: Forks, arena: Arena, rounds: int) -> None:
-    """Three processes start at the same moment; those that lose leave with 75, nothing is doubled."""
+    """Three processes start at the same moment; the losers leave with 75, nothing is doubled."""
     lost = 0
     for number in range(rounds):
         vault = arena.vault()
@@ -86,7 +89,7 @@ def test_downstream_reads_while_upstream_commits(
     grow(vault, arena.truth.raw, arena.cuts[1])
     opened = Vault.open(vault)
     run_stage(opened, TRADES, INSTRUMENT)
-    real = runner.read_rows
+    real = parts.read_rows
 
     def overtaken(*arguments: Any, **more: Any) -> Any:
         monkeypatch.setattr(runner, "read_rows", real)

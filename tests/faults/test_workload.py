@@ -15,7 +15,8 @@ def test_market_has_everything(truth: Truth) -> None:
     names = [path.rsplit("/", 1)[-1] for path in truth.tree]
     wanted = {"gaps.jsonl", "volume_1m.jsonl", "bars_1m.jsonl", "bars_30m.jsonl"}
     assert wanted <= set(names)
-    quarantined = b"".join(data for path, data in truth.tree.items() if path.startswith("quarantine"))
+    files = [data for path, data in truth.tree.items() if path.startswith("quarantine")]
+    quarantined = b"".join(files)
     reasons = (b'"late"', b'"future"', b'"torn"', b'"price"')
     assert [reason for reason in reasons if reason not in quarantined] == []
 

@@ -191,7 +191,8 @@ def ledger(vault: Path) -> dict[str, Any]:
         state, _ = states.load(VaultPaths(vault).state(stage.name, INSTRUMENT))
         if state is not None:
             plain = msgspec.to_builtins(state)
-            read = [(mark["name"], mark["offset"], mark["crc"]) for mark in plain["raw"].get("trades", ())]
+            marks = plain["raw"].get("trades", ())
+            read = [(mark["name"], mark["offset"], mark["crc"]) for mark in marks]
             keys = ("outputs", "parts", "counts", "watermark_us", "upstream", "carry")
             found[stage.name] = {key: plain[key] for key in keys} | {"read": read}
     return found

@@ -190,6 +190,7 @@ def test_every_odd_value_in_every_field(shape: Shape) -> None:
         "size": ("sz", "size", "q", "qty_contracts"),
         "id": ("tradeId", "trade_id", "t", "a", "id"),
         "time": ("ts", "T", "time", "timestamp_utc"),
+        "unread": ("data", "note", "maker", "sequence", "E", "X", "stream", "symbol_canon"),
         "word": ("side", "m", "instId", "s", "product_id", "e", "type", "ctType", "count", "ctVal"),
     }
     kinds = {"time": TIMES, "word": (*WORDS, *NUMBERS[:40])}

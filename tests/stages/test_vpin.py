@@ -139,8 +139,8 @@ def test_later_days() -> None:
     assert quiet(*trades) == wanted
     assert [row[1] for row in quiet(*trades, (at(2, day=5), "1", "500"))][:8] == [
         *(volume for _, volume in wanted),
-        14.48 * 24 / 50,
-        14.48 * 24 / 50,
+        6.9504,
+        6.9504,
     ]
 
 
@@ -167,20 +167,16 @@ def test_a_straggler_belongs_to_no_day() -> None:
 
 
 def test_sizes_that_are_no_decimals_add_up() -> None:
-    """V = 1/7 of a unit times 24/50: seven hours of one trade each; n buckets hold n x V."""
-    day = [(at(hour), "1", "0.1") for hour in range(7)]
+    """0.8 in seven hours: V = 0.8 x 24 / 7 / 50, and n buckets hold n x V."""
+    day = [*((at(hour), "1", "0.1") for hour in range(6)), (at(6), "1", "0.2")]
     flood = [(at(1, 0, i, day=1), "1", "0.37") for i in range(40)]
-    volume = Fraction("0.7") * 24 / 7 / 50
+    volume = Fraction("0.8") * 24 / 7 / 50
     rows = rows_of([*day, *flood])
     late = [row for row in rows if row["at"] > at(0, day=1)]
-    opened = rows_before = Fraction(0)
-    first_day = [row for row in rows if row["at"] < at(0, day=1)]
-    # the bucket that stood open at midnight keeps the first day's V
-    v0 = Fraction("0.1") * 48 / 50
-    rows_before = Fraction("0.6") - len(first_day) * v0
-    opened = v0 - rows_before if rows_before else Fraction(0)
-    count = (Fraction("0.37") * 40 - opened) // volume + (1 if opened else 0)
-    assert len(late) == count
+    # 0.7 after the first half hour in buckets of 0.096: 0.028 of the eighth is there at midnight
+    assert len(rows) - len(late) == 7
+    opened = Fraction("0.096") - Fraction("0.028")
+    assert len(late) == 1 + (Fraction("0.37") * 40 - opened) // volume
     assert late[1]["bucket_volume"] == float(volume)
     for number, row in enumerate(late):
         filled = opened + number * volume
