@@ -76,6 +76,7 @@ class Stage(Generic[P, C]):
         source: "raw:KIND" for a stage that decodes raw data, else the name of the layer it reads.
         layers: what it writes.
         version: raise it when numbers change; older state is then refused.
+        uses_tick: its numbers depend on the instrument's tick in instruments.toml.
         lateness_us: how long the stage waits for stragglers, from its parameters.
     """
 
@@ -87,6 +88,7 @@ class Stage(Generic[P, C]):
     fold: Callable[[Any, C, Context[P]], Closed[C]]
     version: int = 1
     lateness_us: Callable[[P], int] = field(default=lambda _params: 0)
+    uses_tick: bool = False
 
     @property
     def raw_kind(self) -> str | None:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from pipeline.calc.scale import INT64_SAFE, fitting, rescale
+from pipeline.calc.scale import fitting, rescale
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import EXACT, parse_decimal
 
@@ -143,14 +143,6 @@ def doubles(values: pl.Series, scale: int) -> pl.Series:
     for index in (values > _EXACT_DOUBLE).arg_true().to_list():
         found[index] = int(values[index]) / 10**scale
     return pl.Series(found)
-
-
-def as_array(values: pl.Series) -> np.ndarray:
-    """As numpy integers, of Python's own kind where they do not fit 64 bits with room to add."""
-    largest = values.max()
-    if isinstance(largest, int) and largest >= INT64_SAFE:
-        return np.array(values.to_list(), dtype=object)
-    return values.cast(pl.Int64).to_numpy()
 
 
 def _add_up(frame: pl.DataFrame, span_us: int) -> pl.DataFrame:

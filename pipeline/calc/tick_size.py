@@ -16,10 +16,9 @@ import polars as pl
 
 from pipeline.calc.cells import price_text
 from pipeline.calc.scale import fitting
-from pipeline.calc.tickfile import minimal
-from pipeline.calc.ticks import Ticks, join
+from pipeline.calc.ticks import Ticks, join, minimal
 from pipeline.errors import UsageError
-from pipeline.exact import NotANumberError, decimal_text, parse_decimal, scaled
+from pipeline.exact import MAX_DECIMALS, NotANumberError, decimal_text, parse_decimal, scaled
 from pipeline.instrument import CONTRACTS_FILE
 from pipeline.stage import Context
 
@@ -108,10 +107,11 @@ def _positive(text: str) -> Decimal:
     try:
         step = scaled(*parse_decimal(text))
     except NotANumberError as error:
-        message = f"{text} is not a positive decimal of at most 12 places"
-        raise ValueError(message) from error
-    if step == 0:
-        raise ValueError("a price step must be above 0")
+        raise ValueError(f"{text} is not a positive decimal") from error
+    # a finer step than prices can have would be rounded, perhaps to nothing
+    if step == 0 or step != Decimal(text):
+        message = f"a price step must be above 0 and have at most {MAX_DECIMALS} decimals"
+        raise ValueError(message)
     return step
 
 

@@ -292,6 +292,8 @@ class StageRun:
         if self.stage.raw_kind:
             contract = self.contract
             params["contract"] = f"{contract.kind} {contract.value or 'from the record'}"
+        if self.stage.uses_tick:
+            params["tick"] = self.contract.tick
         return params
 
     def _raw_batches(self) -> Iterator[Batch]:

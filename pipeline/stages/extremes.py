@@ -209,4 +209,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    uses_tick=True,
 )

@@ -99,4 +99,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    uses_tick=True,
 )

@@ -26,11 +26,11 @@ from pipeline.calc.histogram import (
     point_of_control,
     value_area,
 )
+from pipeline.calc.integers import summable
 from pipeline.calc.packed import pack, unpack
 from pipeline.calc.price_rows import (
     CellRows,
     RowSums,
-    as_array,
     from_carry,
     merge,
     split_closed,
@@ -150,11 +150,11 @@ def _bars(sums: RowSums) -> list[_Bar]:
     bars = []
     for frame in sums.frame.partition_by("start", maintain_order=True):
         sides = [frame[name].cast(pl.Int128) for name in ("buy", "sell")]
-        volumes, scale = as_array(sides[0] + sides[1]), sums.scale
+        volumes, scale = summable(sides[0] + sides[1]), sums.scale
         shared = int(np.gcd.reduce(volumes))
         while scale and shared and shared % 10 == 0:
             volumes, shared, scale = volumes // 10, shared // 10, scale - 1
-        bars.append(_Bar(int(frame["start"][0]), scale, as_array(frame["row"]), volumes))
+        bars.append(_Bar(int(frame["start"][0]), scale, summable(frame["row"]), volumes))
     return bars
 
 
@@ -177,7 +177,8 @@ def _rows(
             session[:] = 0
             first_of_session = last
         day[places[last]] += volumes[last]
-        session[places[last]] += volumes[last]
+        if last >= len(old) or bar.start // DAY_US == new[0].start // DAY_US:
+            session[places[last]] += volumes[last]
         if last < len(old):
             continue
         close = Fraction(prices[last - len(old)])
@@ -202,7 +203,10 @@ def _volumes(bars: list[_Bar]) -> list[np.ndarray]:
         for bar, factor in zip(bars, factors, strict=True)
     )
     kind = np.int64 if bound < INT64_SAFE else object
-    return [bar.volumes.astype(kind) * f for bar, f in zip(bars, factors, strict=True)]
+    exact = [bar.volumes.astype(kind, copy=False) for bar in bars]
+    return [
+        each * factor if factor > 1 else each for each, factor in zip(exact, factors, strict=True)
+    ]
 
 
 def _axis(bars: list[_Bar]) -> tuple[np.ndarray, list[Any]]:
@@ -215,7 +219,7 @@ def _axis(bars: list[_Bar]) -> tuple[np.ndarray, list[Any]]:
     if high - low < _DENSE + 4 * sum(len(bar.numbers) for bar in bars):
         kind = object if high >= INT64_SAFE else np.int64
         axis = np.arange(high - low + 1).astype(kind) + low
-        return axis, [(bar.numbers - low).astype(np.int64) for bar in bars]
+        return axis, [(bar.numbers - low).astype(np.int64, copy=False) for bar in bars]
     axis = np.unique(np.concatenate([bar.numbers for bar in bars]))
     return axis, [np.searchsorted(axis, bar.numbers) for bar in bars]
 
@@ -345,4 +349,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    uses_tick=True,
 )

@@ -17,12 +17,13 @@ when they have passed, or at midnight if that comes sooner. A trade behind the c
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections import deque
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
-from math import ceil, floor
+from math import lcm
 from typing import Annotated, Any
 
 import msgspec
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 from pipeline.calc.integers import summable
 from pipeline.calc.stamps import ms_text
 from pipeline.calc.ticks import Ticks
-from pipeline.exact import ZERO, add, nearest, scaled
+from pipeline.exact import ZERO, add, scaled
 from pipeline.layers import Column, Layer
 from pipeline.stage import Closed, Context, Row, Stage
 
@@ -100,23 +101,13 @@ class Carry(msgspec.Struct):
 
 @dataclass(slots=True)
 class _Tape:
-    """Trades of a batch: times, sizes and cumulative sizes in units of 1/`unit` base units."""
+    """Trades of a batch: times, sizes and cumulative sizes as integers of `scale` decimals."""
 
     ts: NDArray[np.int64]
     size: NDArray[Any]
     volume: NDArray[Any]
     bought: NDArray[Any]
     scale: int
-
-    @property
-    def unit(self) -> int:
-        return int(10**self.scale)
-
-    def bought_at(self, row: int, edge: Fraction) -> Fraction:
-        """Volume bought up to `edge` (units of volume), which lies within trade `row`."""
-        beyond = int(self.volume[row]) - edge
-        is_buy = self.bought[row] > (self.bought[row - 1] if row else 0)
-        return Fraction(int(self.bought[row])) - (beyond if is_buy else 0)
 
 
 def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
@@ -134,7 +125,7 @@ def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
         np.cumsum(size * is_buy.astype(np.int64)),
         ticks.sz_scale,
     )
-    carry = msgspec.structs.replace(carry, window=list(carry.window), vpins=list(carry.vpins))
+    carry = msgspec.structs.replace(carry)
     volumes = _volumes(tape, carry, context.params)
     rows = _fill(tape, volumes, carry, context.params) if volumes else []
     return Closed(carry, {"vpin": rows})
@@ -179,84 +170,109 @@ def _fill(
     tape: _Tape, volumes: list[tuple[int, Fraction]], carry: Carry, params: Params
 ) -> list[Row]:
     """Complete buckets; leaves the one that stays open in `carry`."""
-    unit, total = tape.unit, int(tape.volume[-1])
-    begins = [row for row, _ in volumes]
-    rows: list[Row] = []
-    index = _Index(carry, params)
-    # where the buckets before end, in units of the batch's volume, and what was bought by then
-    edge, bought = Fraction(0), Fraction(0)
-    if begins[0]:
-        edge = Fraction(int(tape.volume[begins[0] - 1]))
-        bought = Fraction(int(tape.bought[begins[0] - 1]))
     bucket, carry.bucket = carry.bucket, None
+    exact = [volume for _, volume in volumes] + [
+        Fraction(each) for pair in carry.window for each in pair
+    ]
+    if bucket is not None:
+        exact += map(Fraction, (bucket.volume, bucket.filled, bucket.bought))
+    # every volume here is a whole number of grains, and integers are much quicker than fractions
+    unit = 10**tape.scale
+    grain = lcm(unit, *(each.denominator for each in exact))
+    step = grain // unit
+
+    def grains(value: Fraction | str) -> int:
+        return int(Fraction(value) * grain)
+
+    index = _Index(carry, params, grain)
+    begins, sizes = [row for row, _ in volumes], [grains(volume) for _, volume in volumes]
+    rows: list[Row] = []
+    # where the bucket before ended, counted from the batch's first trade, and what was bought then
+    edge = bought = 0
+    if begins[0]:
+        edge, bought = (int(sums[begins[0] - 1]) * step for sums in (tape.volume, tape.bought))
+    total, all_bought = int(tape.volume[-1]) * step, int(tape.bought[-1]) * step
     while True:
         if bucket is None:
-            row = int(np.searchsorted(tape.volume, floor(edge), "right"))
+            row = int(np.searchsorted(tape.volume, edge // step, "right"))
             if row == len(tape.volume):
                 break
-            volume = volumes[bisect_right(begins, row) - 1][1]
-            start, filled, bought_before = int(tape.ts[row]), Fraction(0), Fraction(0)
+            start, filled, buys = int(tape.ts[row]), 0, 0
+            volume = sizes[bisect_right(begins, row) - 1]
         else:
-            volume, filled = Fraction(bucket.volume), Fraction(bucket.filled)
-            start, bought_before, bucket = bucket.start, Fraction(bucket.bought), None
-        end = edge + (volume - filled) * unit
+            start, volume = bucket.start, grains(bucket.volume)
+            filled, buys = grains(bucket.filled), grains(bucket.bought)
+            bucket = None
+        end = edge + volume - filled
         if end > total:
-            filled += (total - edge) / unit
-            bought_before += (int(tape.bought[-1]) - bought) / unit
-            carry.bucket = Bucket(start, str(volume), str(filled), str(bought_before))
+            parts = (volume, filled + total - edge, buys + all_bought - bought)
+            carry.bucket = Bucket(start, *(str(Fraction(part, grain)) for part in parts))
             break
-        row = int(np.searchsorted(tape.volume, ceil(end)))
-        bought_by_end = tape.bought_at(row, end)
-        buys = bought_before + (bought_by_end - bought) / unit
+        row = int(np.searchsorted(tape.volume, -(-end // step)))
+        bought_by_end = int(tape.bought[row]) * step
+        if bought_by_end > (int(tape.bought[row - 1]) * step if row else 0):
+            bought_by_end -= int(tape.volume[row]) * step - end
+        buys += bought_by_end - bought
         edge, bought = end, bought_by_end
         carry.number += 1
-        values = (carry.number, ms_text(start), nearest(volume), nearest(buys))
-        sells = volume - buys
-        result = index.after(abs(buys - sells), volume)
-        rows.append((int(tape.ts[row]), (*values, nearest(sells), *result)))
+        sides = (volume / grain, buys / grain, (volume - buys) / grain)
+        result = index.after(abs(2 * buys - volume), volume)
+        rows.append((int(tape.ts[row]), (carry.number, ms_text(start), *sides, *result)))
+    index.keep(carry)
     return rows
 
 
 class _Index:
     """VPIN after each bucket. The window's sums are exact, so they may run on."""
 
-    def __init__(self, carry: Carry, params: Params) -> None:
-        self._window, self._vpins, self._params = carry.window, carry.vpins, params
-        self._imbalance = sum((Fraction(pair[0]) for pair in self._window), Fraction(0))
-        self._volume = sum((Fraction(pair[1]) for pair in self._window), Fraction(0))
+    def __init__(self, carry: Carry, params: Params, grain: int) -> None:
+        self._params, self._grain = params, grain
+        self._window = deque(
+            (int(Fraction(imbalance) * grain), int(Fraction(volume) * grain))
+            for imbalance, volume in carry.window
+        )
+        self._imbalance = sum(imbalance for imbalance, _ in self._window)
+        self._volume = sum(volume for _, volume in self._window)
+        self._vpins, self._ordered = deque(carry.vpins), sorted(carry.vpins)
 
-    def after(
-        self, imbalance: Fraction, volume: Fraction
-    ) -> tuple[float | None, float | None, str | None]:
+    def after(self, imbalance: int, volume: int) -> tuple[float | None, float | None, str | None]:
         """VPIN, its rank among the values before, and its level, with one more bucket."""
         params = self._params
-        self._window.append((str(imbalance), str(volume)))
+        self._window.append((imbalance, volume))
         self._imbalance += imbalance
         self._volume += volume
         if len(self._window) > params.window:
-            old_imbalance, old_volume = self._window.pop(0)
-            self._imbalance -= Fraction(old_imbalance)
-            self._volume -= Fraction(old_volume)
+            old_imbalance, old_volume = self._window.popleft()
+            self._imbalance -= old_imbalance
+            self._volume -= old_volume
         if len(self._window) < params.window:
             return None, None, None
-        exact = self._imbalance / self._volume
-        vpin = nearest(exact)
-        share = None
-        if len(self._vpins) >= params.cdf_min:
-            share = sum(value <= vpin for value in self._vpins) / len(self._vpins)
+        vpin = self._imbalance / self._volume
+        place = bisect_right(self._ordered, vpin)
+        share = place / len(self._ordered) if len(self._ordered) >= params.cdf_min else None
+        self._ordered.insert(place, vpin)
         self._vpins.append(vpin)
-        del self._vpins[: -params.cdf_window]
-        return vpin, share, level(exact, params)
+        if len(self._vpins) > params.cdf_window:
+            del self._ordered[bisect_left(self._ordered, self._vpins.popleft())]
+        return vpin, share, level(self._imbalance, self._volume, params)
+
+    def keep(self, carry: Carry) -> None:
+        """Leave the last buckets and values in `carry`."""
+        carry.window = [
+            (str(Fraction(imbalance, self._grain)), str(Fraction(volume, self._grain)))
+            for imbalance, volume in self._window
+        ]
+        carry.vpins = list(self._vpins)
 
 
-def level(vpin: Fraction, params: Params) -> str:
-    """The name for a VPIN: normal, elevated, high or extreme."""
-    low, middle, high = params.level_edges
-    if vpin < low:
+def level(imbalance: int, volume: int, params: Params) -> str:
+    """The name for a VPIN of imbalance / volume: normal, elevated, high or extreme."""
+    low, middle, high = (edge.as_integer_ratio() for edge in params.level_edges)
+    if imbalance * low[1] < low[0] * volume:
         return "normal"
-    if vpin < middle:
+    if imbalance * middle[1] < middle[0] * volume:
         return "elevated"
-    return "high" if vpin <= high else "extreme"
+    return "high" if imbalance * high[1] <= high[0] * volume else "extreme"
 
 
 VPIN = Layer(
