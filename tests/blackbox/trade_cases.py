@@ -269,8 +269,9 @@ def many_buckets() -> Case:
 
 
 def steady_flow() -> Case:
-    """Forty minutes of the same trade, then a market with missing minutes."""
-    same = [(60.0 * i, "100", "1", "buy") for i in range(40)]
+    """Forty minutes of the same notional at changing prices, then a market with missing minutes."""
+    pairs = (("100", "1"), ("125", "0.8"), ("80", "1.25"), ("80", "1.25"))
+    same = [(60.0 * i, *pairs[i % 4], "buy") for i in range(40)]
     path = walk(16)
     path.most = 50
     return Case(plain("STEADY"), same + over(path, (2400, 4 * HOUR, 250)), "0.01")

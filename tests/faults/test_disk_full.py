@@ -17,7 +17,7 @@ import pytest
 
 from .forks import REPO, Forks
 from .sims import Arena, Reader
-from .workload import copy_vault, grow, tree
+from .workload import RUN, copy_vault, grow, tree
 
 _PAGE = 4096
 
@@ -46,7 +46,7 @@ def test_file_size_limit(forks: Forks, arena: Arena, half: Path, sizes: int) -> 
     for number in range(sizes):
         limit = largest * number // (sizes - 2)
         vault = copy_vault(half, half.with_name("limited"))
-        worker = forks.start("cli", argv=["--vault", str(vault), "run", "--all"], file_size=limit)
+        worker = forks.start("cli", argv=["--vault", str(vault), *RUN], file_size=limit)
         status = worker.wait()
         failed += status == 74
         assert status == 74 or limit >= largest, f"limit {limit}: exit {status}\n{worker.words}"
@@ -89,7 +89,7 @@ def test_full_disk(forks: Forks, arena: Arena, half: Path, small_disk: Path, str
         vault = copy_vault(half, small_disk / "vault")
         stat = os.statvfs(small_disk)
         _resize(small_disk, stat.f_blocks - stat.f_bfree + spare)
-        worker = forks.start("cli", argv=["--vault", str(vault), "run", "--all"])
+        worker = forks.start("cli", argv=["--vault", str(vault), *RUN])
         status = worker.wait()
         statuses.append(status)
         full = status == 74
@@ -111,7 +111,7 @@ def test_full_log(half: Path, arena: Arena) -> None:
         pytest.skip("no /dev/full here")
     with full.open("wb") as log:
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline", "--vault", str(half), "run", "--all"],
+            [sys.executable, "-m", "pipeline", "--vault", str(half), *RUN],
             cwd=REPO,
             stdout=log,
             stderr=subprocess.PIPE,

@@ -22,7 +22,7 @@ import pytest
 
 from .forks import Forks
 from .sims import Arena
-from .workload import copy_vault, grow
+from .workload import RUN, copy_vault, grow
 
 CALLS = (
     *("write", "pwrite64", "fsync", "fdatasync", "truncate", "ftruncate"),
@@ -46,7 +46,7 @@ class Strace:
 
     def run(self, vault: Path, *options: str) -> tuple[int, str]:
         """Exit status of the command and what strace wrote down."""
-        argv = ["--vault", str(vault), "run", "--all"]
+        argv = ["--vault", str(vault), *RUN]
         worker = self.forks.start("cli", argv=argv, gate=self.gate)
         tracer = subprocess.Popen(
             [self.program, "-f", "-y", "-p", str(worker.pid), "-o", str(self.log), *options],

@@ -44,6 +44,8 @@ BARS: Stage[Any, Any] = stages.load("bars")
 VOLUME: Stage[Any, Any] = stages.load("volume")
 CHAIN = (TRADES, BARS, VOLUME)
 STAGES = tuple(stage.name for stage in CHAIN)
+RUN = ("run", "--all", *(word for name in STAGES for word in ("--stage", name)))
+"""The command that runs these stages."""
 
 Tree = dict[str, bytes]
 """{path below the vault: content}."""

@@ -193,9 +193,9 @@ def test_line_by_line(instrument: Instrument, new_world: NewWorld) -> None:
 
 
 def test_byte_by_byte_in_one_vault(new_world: NewWorld) -> None:
-    """Thirty lines that arrive one byte at a time, with a run of the first stage after each."""
+    """A dozen lines that arrive one byte at a time, with a run of the first stage after each."""
     stock = stock_of(6, SWAP, 30)
-    content = {day: data[:2500] for day, data in stock.content().items()}
+    content = {day: data[:1400] for day, data in stock.content().items()}
     batch, world = new_world(), new_world()
     batch.put(content)
     batch.run()
