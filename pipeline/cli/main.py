@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from pipeline import __version__
-from pipeline.errors import FlowvaultError
+from pipeline.errors import DiskError, FlowvaultError
 from pipeline.stages import SUMMARY
 
 _OWN = {
@@ -87,6 +87,10 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except BrokenPipeError:
+    except OSError as error:
+        # the reader of our output is gone, or the disk that takes it is full
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        if isinstance(error, BrokenPipeError):
+            sys.exit(0)
+        click.echo(f"flowvault: {error.strerror or error}; what was committed stands", err=True)
+        sys.exit(DiskError.status)

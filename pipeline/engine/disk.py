@@ -95,6 +95,14 @@ def make_dir(path: Path) -> None:
         sync_dir(folder.parent)
 
 
+def sync_path(path: Path, root: Path) -> None:
+    """Make a directory and all its parents up to a root durable, whoever has created them."""
+    sync_dir(path)
+    while path != root:
+        path = path.parent
+        sync_dir(path)
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write and sync a whole new file; the caller renames it into place."""
     write_at(path, 0, data)

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.engine import disk
 from pipeline.engine.codecs import codec_of
 from pipeline.engine.jsonl import JsonlOutput
 from pipeline.engine.parts import PartsOutput
@@ -93,17 +94,28 @@ class Outputs:
     def write(self, state: State) -> None:
         """Make everything durable and note it in the state that is about to be committed."""
         for relative, output in sorted(self._jsonl.items()):
+            is_first = not output.length
             length = output.write()
+            if is_first and length:
+                disk.sync_path(output.path.parent, self.base)
             if length:
                 state.outputs[relative] = length
         for name, parts in self._parts.items():
+            is_first = not parts.committed
             state.parts[name] = parts.write()
+            if is_first and parts.rows:
+                disk.sync_path(parts.folder, self.base)
         state.layers = {name: msgspec.structs.replace(m) for name, m in self._marks.items()}
 
     def publish(self) -> None:
         """After the commit."""
         for parts in self._parts.values():
             parts.publish()
+
+    def close(self) -> None:
+        """Wait for files that are still being written, whatever has become of them."""
+        for parts in self._parts.values():
+            parts.close()
 
     def last_rows(self, layer: str, count: int) -> Any:
         """The last rows of a Parquet layer, committed or not."""

@@ -85,9 +85,12 @@ def to_bytes(frame: pl.DataFrame, metadata: dict[str, str]) -> bytes:
 def read_part(path: Path, codec: Codec[R], columns: list[str] | None = None) -> R:
     """Read one file, whole or some of its columns."""
     data = io.BytesIO(path.read_bytes())
-    frame = pl.read_parquet(data, columns=columns)
-    data.seek(0)
-    return codec.from_public(frame, pl.read_parquet_metadata(data))
+    try:
+        frame = pl.read_parquet(data, columns=columns)
+        data.seek(0)
+        return codec.from_public(frame, pl.read_parquet_metadata(data))
+    except (pl.exceptions.PolarsError, KeyError, ValueError) as error:
+        raise StateError(f"{path} is damaged: {error}") from error
 
 
 def read_listed(
@@ -220,6 +223,12 @@ class PartsOutput(Generic[R]):
         for job in self._writing:
             job.result()
         self._writing.clear()
+
+    def close(self) -> None:
+        """Wait for files that are still being written; their errors no longer matter."""
+        for job in self._writing:
+            job.exception()
+        self._writer.shutdown()
 
     def listing(self, rows: int) -> Parts:
         """The state's entry for a number of rows."""

@@ -5,6 +5,7 @@ Trades that came too late the first time are put into the minute where they belo
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from pipeline.engine.swap import finish_swap, mark_ready
 from pipeline.errors import DataError, DiskError, StateError
 from pipeline.instrument import Instrument
 from pipeline.stage import Stage
+from pipeline.stages import with_downstream
 
 
 def rebuild_stage(
@@ -76,11 +78,22 @@ def _rebuild(
     if new is None:
         disk.remove_tree(folder)
         return summary
-    epoch = (old.epoch if old is not None else 0) + 1
+    epoch = 1 + max([old.epoch if old is not None else 0, *_read_epochs(vault, stage, instrument)])
     states.save(path, msgspec.structs.replace(new, epoch=epoch, generation=new.generation + 1))
     mark_ready(folder)
     finish_swap(vault.paths, stage, instrument)
     return summary
+
+
+def _read_epochs(vault: Vault, stage: Stage[Any, Any], instrument: Instrument) -> list[int]:
+    """The epochs of this stage's layers that stages behind it have read."""
+    found = []
+    for each in with_downstream(stage.name):
+        with suppress(StateError):
+            state, _ = states.load(vault.paths.state(each.name, instrument))
+            marks = state.upstream if state is not None else {}
+            found += [mark.epoch for name, mark in marks.items()]
+    return found
 
 
 def _sorted(late: Ticks) -> Ticks:

@@ -144,7 +144,10 @@ class StageRun:
                 last_ids=lambda count: _ids(self._outputs.last_rows("trades", count)),
                 reinstated=self._reinstated,
             )
-            yield
+            try:
+                yield
+            finally:
+                self._outputs.close()
 
     def batches(self) -> Iterator[Batch]:
         """What is new in the input, in order."""
@@ -211,6 +214,10 @@ class StageRun:
             where = f" ({error.filename})" if error.filename else ""
             message = f"{self.what}: {error.strerror or error}{where}; the last commit stands"
             raise DiskError(message, "mend the disk, then run the same command again") from error
+        except StateError as error:
+            if error.hint is not None:
+                raise
+            raise StateError(error.message, self.hint) from error
 
     @property
     def _lock_path(self) -> Path:
@@ -335,6 +342,9 @@ class StageRun:
                 f"{self.what}: no layer {source} yet",
                 f"flowvault {owner.name} {self.instrument.options}",
             )
+        if above.swapping:
+            message = f"{self.what}: a rebuild of {owner.name} was interrupted"
+            raise StateError(message, f"flowvault {owner.name} {self.instrument.options}")
         self._above = above
         mark = self.state.upstream.setdefault(source, RowMark(0, above.epoch))
         if mark.epoch != above.epoch:
@@ -356,7 +366,9 @@ class StageRun:
         codec, columns = codec_of(source)
         folder = self.vault.paths.derived(layer.folder, self.instrument)
         listing, clock, position = above.parts[source], self.state.watermark_us, self.position
-        for rows, _ in read_rows(folder, listing, position, codec, columns):
+        owner = stages.upstream(self.stage) or self.stage
+        hint = f"flowvault rebuild {owner.name} {self.instrument.options}"
+        for rows, _ in _readable(read_rows(folder, listing, position, codec, columns), hint):
             for run in codec.runs(rows):
                 newest, reached = (
                     codec.newest_us(run) - above.lateness_us,
@@ -367,6 +379,16 @@ class StageRun:
                 move = partial(_set_position, source, reached)
                 yield Batch(run, clock, reached - position, move)
                 position = reached
+
+
+def _readable(rows: Iterator[Any], hint: str) -> Iterator[Any]:
+    """Rows of the layer above; what is wrong with them is mended by rebuilding that one."""
+    try:
+        yield from rows
+    except StateError as error:
+        raise StateError(error.message, hint) from error
+    except FileNotFoundError as error:
+        raise StateError(f"{error.filename}: committed rows are gone", hint) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from pipeline.engine import disk
 from pipeline.errors import StateError
 
 SCHEMA = 1
+_NEW_GENERATIONS = 2
+_DEPTH = len(("file", "market", "exchange", "stage", "state"))
 _HEAD = b'{"crc32":"%08x","state":'
 _HEAD_LENGTH = len(_HEAD % 0)
 _TAIL = b"}\n"
@@ -185,3 +187,7 @@ def save(path: Path, state: State) -> None:
         disk.replace(path, previous_path(path))
     disk.replace(temporary, path)
     disk.sync_dir(path.parent)
+    if state.generation <= _NEW_GENERATIONS:
+        # a killed run may have made these folders without living to sync them
+        for folder in path.parents[1:_DEPTH]:
+            disk.sync_dir(folder)

@@ -15,6 +15,7 @@ import msgspec
 from pipeline.engine import disk
 from pipeline.engine import state as states
 from pipeline.engine.paths import VaultPaths
+from pipeline.errors import StateError
 from pipeline.instrument import Instrument
 from pipeline.stage import Stage
 
@@ -35,10 +36,17 @@ def finish_swap(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrumen
     if not (folder / READY).exists():
         disk.remove_tree(folder)
         return
+    # whoever wrote READY may have been killed before it was durable
+    disk.sync(folder / READY)
+    disk.sync_dir(folder)
+    disk.sync_dir(folder.parent)
     inner = VaultPaths(folder)
     new, _ = states.load(inner.state(stage.name, instrument))
     live = paths.state(stage.name, instrument)
-    old, _ = states.load(live)
+    try:
+        old, _ = states.load(live)
+    except StateError:
+        old = None
     if new is not None:
         generation = old.generation if old is not None else 0
         during = msgspec.structs.replace(new, swapping=True, generation=generation + 1)
@@ -46,6 +54,7 @@ def finish_swap(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrumen
         _move_files(inner, paths, stage, instrument)
         states.save(live, msgspec.structs.replace(new, generation=generation + 2))
     disk.remove(folder / READY)
+    disk.sync_dir(folder)  # or a power cut could leave READY with nothing behind it
     disk.remove_tree(folder)
 
 
@@ -67,6 +76,9 @@ def _move_files(
             for path in sorted(source.iterdir())
         ]
         disk.write_whole(done, msgspec.json.encode(keep))
+        disk.sync_dir(inner.root)
+    else:
+        disk.sync(done)
         disk.sync_dir(inner.root)
     wanted = set(keep)
     for source, target in pairs:

@@ -17,7 +17,7 @@ SUMMARY = {
     "bars": "Bars of 1, 5, 15 and 30 minutes with buyers, sellers and whales.",
     "volume": "Minute volume against its median: tiers, absorption, divergence.",
     "cvd": "Cumulative volume delta by minute, whole and since midnight.",
-    "vwap": "Volume-weighted average price since midnight with its bands, and over 1, 4 and 24 hours.",
+    "vwap": "Volume-weighted average price of the session with bands, and over 1, 4 and 24 hours.",
     "footprint": "Volume by price inside each minute, buyers and sellers apart (Parquet).",
     "profile": "Volume profiles of the session and of the last 24 hours: value area, nodes, bias.",
     "wicks": "Long wicks of five-minute bars, and whether price has come back to them.",

@@ -13,6 +13,10 @@ V from the volume of the day before, put up to 24 hours by the number of its hou
 On the first day V comes from the 30 minutes from the first trade, and the first bucket begins
 when they have passed, or at midnight if that comes sooner. A trade behind the clock's day
 (possible only with lateness) fills buckets but belongs to no day's volume.
+
+Where V came from a few dust trades, a single trade may fill millions of buckets. Behind the first
+10 000 it fills whole (`trade_limit`) the rest are numbered but not written: they would repeat the
+last row, with the same times, one side only and VPIN 1.
 """
 
 from __future__ import annotations
@@ -49,7 +53,8 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of `[vpin]`.
 
     `bucket_volume` (base units) takes the place of the daily rule, and buckets then begin with
-    the first trade; `window` and `cdf_window` count buckets.
+    the first trade; `window` and `cdf_window` count buckets. One trade has at most `trade_limit`
+    rows (or as many as both windows hold, if that is more).
     """
 
     bucket_volume: Decimal | None = None
@@ -58,6 +63,7 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: AtLeastOne = 50
     cdf_window: AtLeastOne = 500
     cdf_min: AtLeastOne = 50
+    trade_limit: AtLeastOne = 10_000
     level_edges: tuple[Decimal, Decimal, Decimal] = (Decimal("0.3"), Decimal("0.5"), Decimal("0.7"))
 
     def __post_init__(self) -> None:
@@ -108,6 +114,10 @@ class _Tape:
     volume: NDArray[Any]
     bought: NDArray[Any]
     scale: int
+
+    def is_buy(self, row: int) -> bool:
+        """Whether the taker of that trade bought."""
+        return bool(self.bought[row] > (self.bought[row - 1] if row else 0))
 
 
 def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
@@ -191,14 +201,24 @@ def _fill(
     edge = bought = 0
     if begins[0]:
         edge, bought = (int(sums[begins[0] - 1]) * step for sums in (tape.volume, tape.bought))
+    # behind so many buckets of one trade all that is carried stays the same but for the number
+    most = max(params.trade_limit, params.window + params.cdf_window)
+    in_row, row_before = 0, -1
     total, all_bought = int(tape.volume[-1]) * step, int(tape.bought[-1]) * step
     while True:
         if bucket is None:
             row = int(np.searchsorted(tape.volume, edge // step, "right"))
             if row == len(tape.volume):
                 break
-            start, filled, buys = int(tape.ts[row]), 0, 0
             volume = sizes[bisect_right(begins, row) - 1]
+            in_row, row_before = (in_row + 1 if row == row_before else 0), row
+            if in_row == most:
+                whole = (int(tape.volume[row]) * step - edge) // volume
+                edge += whole * volume
+                bought += whole * volume if tape.is_buy(row) else 0
+                carry.number += whole
+                continue
+            start, filled, buys = int(tape.ts[row]), 0, 0
         else:
             start, volume = bucket.start, grains(bucket.volume)
             filled, buys = grains(bucket.filled), grains(bucket.bought)
@@ -210,7 +230,7 @@ def _fill(
             break
         row = int(np.searchsorted(tape.volume, -(-end // step)))
         bought_by_end = int(tape.bought[row]) * step
-        if bought_by_end > (int(tape.bought[row - 1]) * step if row else 0):
+        if tape.is_buy(row):
             bought_by_end -= int(tape.volume[row]) * step - end
         buys += bought_by_end - bought
         edge, bought = end, bought_by_end
@@ -280,7 +300,13 @@ VPIN = Layer(
     "vpin",
     "jsonl",
     (
-        Column("bucket", "int", "", "number of the bucket, from 1; midnight does not reset it"),
+        Column(
+            "bucket",
+            "int",
+            "",
+            "number of the bucket, from 1, midnight does not reset it; jumps over buckets left out "
+            "where one trade fills more than 10 000",
+        ),
         Column("start_utc", "string", "UTC", "time of the bucket's first trade, with milliseconds"),
         Column(
             "bucket_volume",

@@ -1,4 +1,4 @@
-"""Volume-weighted average price since midnight with its bands, and over 1, 4 and 24 hours.
+"""Volume-weighted average price of the session with bands, and over 1, 4 and 24 hours.
 
 A row is one minute with trades. VWAP is notional / volume; the bands are VWAP plus and minus one,
 two and three standard deviations of the traded prices, weighted by size at trade level,

@@ -239,6 +239,35 @@ def test_fair_signs_give_the_binomial_mean(per_bucket: int) -> None:
     assert math.fsum(found) / len(found) == pytest.approx(expected(per_bucket), abs=0.007)
 
 
+@pytest.mark.parametrize("side", ["", "-"])
+def test_rows_left_out_change_nothing_behind_them(side: str) -> None:
+    """With and without a limit: the same rows, but for some that repeat the one before."""
+    rng = random.Random(2)
+    trades = [(at(1) + i * 1000, "1", rng.choice(("0.7", "-0.7"))) for i in range(100)]
+    trades.append((at(2), "1", f"{side}77.7"))
+    trades += [(at(3) + i * 1000, "1", rng.choice(("0.7", "-0.7"))) for i in range(100)]
+    options = {"bucket_volume": Decimal("0.9"), "window": 5, "cdf_window": 20, "cdf_min": 5}
+    whole = rows_of(trades, trade_limit=1000, **options)
+    for cuts in ([], [50, 100], [101]):
+        short = rows_of(trades, trade_limit=30, cuts=cuts, **options)
+        kept = {row["bucket"] for row in short}
+        assert short == [row for row in whole if row["bucket"] in kept]
+        left_out = [row for row in whole if row["bucket"] not in kept]
+        assert len(left_out) == len(whole) - len(short) > 50
+        repeats = {tuple(list(row.values())[2:]) for row in left_out}
+        assert len(repeats) == 1
+        assert left_out[0] | {"bucket": 0} == short[
+            short.index(left_out[0] | {"bucket": left_out[0]["bucket"] - 1})
+        ] | {"bucket": 0}
+
+
+def test_an_absurd_trade_is_soon_over() -> None:
+    trades = [(at(1), "1", "0.000000000001"), (at(2), "1", "999999999999"), (at(3), "1", "1")]
+    rows = rows_of(trades)
+    assert 20_000 <= len(rows) <= 20_010
+    assert rows[-1]["bucket"] > 10**23
+
+
 @pytest.mark.parametrize("volume", ["0", "-1", "NaN", "Infinity"])
 def test_impossible_volumes_are_refused(volume: str) -> None:
     with pytest.raises(msgspec.ValidationError, match="bucket_volume"):
