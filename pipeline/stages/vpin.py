@@ -180,16 +180,9 @@ def _fill(
     tape: _Tape, volumes: list[tuple[int, Fraction]], carry: Carry, params: Params
 ) -> list[Row]:
     """Complete buckets; leaves the one that stays open in `carry`."""
+    grain = _grain(tape.scale, volumes, carry)
     bucket, carry.bucket = carry.bucket, None
-    exact = [volume for _, volume in volumes] + [
-        Fraction(each) for pair in carry.window for each in pair
-    ]
-    if bucket is not None:
-        exact += map(Fraction, (bucket.volume, bucket.filled, bucket.bought))
-    # every volume here is a whole number of grains, and integers are much quicker than fractions
-    unit = 10**tape.scale
-    grain = lcm(unit, *(each.denominator for each in exact))
-    step = grain // unit
+    step = grain // 10**tape.scale
 
     def grains(value: Fraction | str) -> int:
         return int(Fraction(value) * grain)
@@ -240,6 +233,18 @@ def _fill(
         rows.append((int(tape.ts[row]), (carry.number, ms_text(start), *sides, *result)))
     index.keep(carry)
     return rows
+
+
+def _grain(scale: int, volumes: list[tuple[int, Fraction]], carry: Carry) -> int:
+    """Grains in a base unit, so that every volume in play is a whole number of grains.
+
+    Integers are much quicker than fractions.
+    """
+    texts = [each for pair in carry.window for each in pair]
+    if carry.bucket is not None:
+        texts += [carry.bucket.volume, carry.bucket.filled, carry.bucket.bought]
+    exact = [volume for _, volume in volumes] + [Fraction(each) for each in texts]
+    return lcm(10**scale, *(each.denominator for each in exact))
 
 
 class _Index:

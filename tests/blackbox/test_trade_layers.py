@@ -305,6 +305,8 @@ def test_first_days(written: Path) -> None:
     assert oracle_rows(written, "FIRST-29M", "vpin.jsonl") == []
     first = oracle_rows(written, "FIRST-DAY", "vpin.jsonl")[0]
     assert first["start_utc"] == "2024-03-05T09:30:00.000Z"
+    first = oracle_rows(written, "LATE-START", "vpin.jsonl")[0]
+    assert first["start_utc"][:16] == "2024-03-06T00:00"
     sizes = [r["bucket_volume"] for r in oracle_rows(written, "ONE-TRADE", "vpin.jsonl")]
     assert len(set(sizes)) == 3
 

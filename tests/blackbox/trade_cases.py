@@ -150,6 +150,11 @@ def first_day() -> Case:
     return Case(plain("FIRST-DAY"), first + at_edge + over(path, (edge, 12 * HOUR, 900)), "0.01")
 
 
+def late_start() -> Case:
+    """A first day of ten minutes: buckets begin at midnight, sized by those ten minutes."""
+    return Case(plain("LATE-START"), over(walk(20), (DAY - 600, 26 * HOUR, 900)), "0.01")
+
+
 def one_trade_day() -> Case:
     """An ordinary day, a day with a single trade, and another ordinary day."""
     path = walk(4)
@@ -306,6 +311,7 @@ CASES = [
     quiet_hours(),
     short_first_day(),
     first_day(),
+    late_start(),
     one_trade_day(),
     tiny_prices(),
     tick_unknown(999),

@@ -138,9 +138,9 @@ def make(instrument: Instrument, seed: int, trades: int, mix: Mix | None = None)
 
 def _trade(rng: random.Random, stock: Stock, number: int, ts: int, mix: Mix) -> Line:
     price = rng.choice(PRICES)
-    steps = rng.choice((1, 25, 700, 12_345)) * mix.size_factor
+    steps = rng.choice((1, 2500, 70_000, 1_234_500)) * mix.size_factor
     if rng.random() < 0.04:
-        steps = 300_000_000 * mix.size_factor  # a whale
+        steps = 15_000_000 * mix.size_factor  # a whale
     side = rng.choice(("buy", "sell"))
     wrap = rng.random() < mix.envelope
     size = f"{steps // 100}.{steps % 100:02d}"
