@@ -15,7 +15,7 @@ import msgspec
 import polars as pl
 
 from pipeline.calc.cells import price_text
-from pipeline.calc.scale import fitting
+from pipeline.calc.scale import INT128_SAFE, fitting
 from pipeline.calc.ticks import Ticks, join, minimal
 from pipeline.errors import UsageError
 from pipeline.exact import MAX_DECIMALS, NotANumberError, decimal_text, parse_decimal, scaled
@@ -151,8 +151,10 @@ def _release(held: list[HeldTrade]) -> Ticks:
 
 
 def _column(texts: list[str]) -> tuple[pl.Series, int]:
-    """Decimal texts as integers of one scale."""
+    """Decimal texts as integers of one scale; nulls if they do not fit (notionals only)."""
     parts = [text.partition(".") for text in texts]
     scale = max(len(fraction) for _, _, fraction in parts)
     values = [int(whole + fraction.ljust(scale, "0")) for whole, _, fraction in parts]
+    if max(values) >= INT128_SAFE:
+        return pl.Series([None], dtype=pl.Int64).new_from_index(0, len(values)), scale
     return pl.Series(values, dtype=fitting(max(values))), scale

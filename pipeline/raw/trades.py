@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from pipeline.calc.scale import fitting, rescale_each, times, to_scale
+from pipeline.calc.scale import fitting, largest, times, to_scale
 from pipeline.calc.ticks import Ticks, minimal
-from pipeline.exact import MAX_DECIMALS, MAX_INTEGER_DIGITS, half_even_quotient, parse_decimal
+from pipeline.exact import (
+    MAX_DECIMALS,
+    MAX_INTEGER_DIGITS,
+    NotANumberError,
+    decimal_text,
+    half_even_quotient,
+    parse_decimal,
+)
 from pipeline.instrument import Contract, contract_value
 from pipeline.raw.block import Block, Reject
 from pipeline.raw.digits import MAX_DIGITS, Ints, decimals, unsigned
@@ -20,7 +27,7 @@ from pipeline.raw.template import Table, Template
 
 _BASE_DECIMALS = 12
 _WIDE_SCALE = 10
-_MAX_NOTIONAL = 1e13
+_MAX_NOTIONAL, _MAX_BASE = 10**13, 10**15
 _TEMPLATE_TRIES = 50
 _ZERO, _POINT = ord("0"), ord(".")
 _MS_DIGITS, _COUNT_DIGITS = 13, 9
@@ -78,9 +85,8 @@ def decode(block: Block, adapter: TradeAdapter, inst_id: str, contract: Contract
             return TradeBatch(block, _empty(), [])
         return TradeBatch(block, _empty(), [Reject.of(block, 0, reason)])
     raw, rejects = _read(block, adapter, inst_id)
-    ticks, oversized = _to_base(raw, contract, block)
-    for line in oversized:
-        rejects.append(Reject.of(block, line, "magnitude"))
+    ticks, faults = _to_base(raw, contract, block)
+    rejects += [Reject.of(block, line, reason) for line, reason in faults]
     rejects.sort(key=lambda reject: reject.offset)
     return TradeBatch(block, ticks, rejects)
 
@@ -285,26 +291,25 @@ def _count(table: Table, path: str) -> Ints:
     return value
 
 
-def _to_base(raw: pl.DataFrame, contract: Contract, block: Block) -> tuple[Ticks, list[int]]:
-    """Turn exchange sizes into base units and notionals; also the lines too large to carry."""
+def _to_base(
+    raw: pl.DataFrame, contract: Contract, block: Block
+) -> tuple[Ticks, list[tuple[int, str]]]:
+    """Turn exchange sizes into base units and notionals; also lines whose numbers do not fit."""
     if not raw.height:
         return _empty(), []
-    oversized = _too_large(raw)
-    if oversized:
-        raw = raw.filter(~pl.col("line").is_in(oversized))
-    px, px_scale = to_scale(raw["price"], raw["price_dp"])
-    names = ("ct_val", "ct_mult", "ct_type")
-    if raw["ct_val"].null_count() == raw.height:
-        distinct: list[dict[str, str | None]] = [dict.fromkeys(names)]
+    which, sizes = _contract_sizes(raw, contract, block)
+    faults: dict[int, str] = {}
+    if len(sizes) == 1 and sizes[0] is not None and _is_ordinary(raw, sizes[0]):
+        px, px_scale = to_scale(raw["price"], raw["price_dp"])
+        sz, sz_scale, nt, nt_scale = _sized(raw, px, px_scale, sizes[0])
     else:
-        distinct = raw.select(pl.struct(names).alias("kind"))["kind"].unique().to_list()
-        distinct.sort(key=str)
-    whole = [_as_contract(kind, contract, lambda: _where(raw, block)) for kind in distinct]
-    if len(set(whole)) == 1:
-        sized = _sized(raw, px, px_scale, whole[0])
-    else:
-        sized = _sized_by_contract(raw, px, px_scale, distinct, whole)
-    sz, sz_scale, nt, nt_scale = sized
+        amounts = _amounts(raw, which, sizes, faults)
+        fits = ~raw["line"].is_in(pl.Series(list(faults), dtype=pl.Int64).implode())
+        raw = raw.filter(fits)
+        if not raw.height:
+            return _empty(), list(faults.items())
+        px, px_scale = to_scale(raw["price"], raw["price_dp"])
+        sz, sz_scale, nt, nt_scale = _sized_exactly(amounts, px, px_scale, fits)
     frame = raw.select(
         "line",
         "trade_id",
@@ -317,46 +322,72 @@ def _to_base(raw: pl.DataFrame, contract: Contract, block: Block) -> tuple[Ticks
         "side",
     )
     ticks = Ticks(frame, px_scale, sz_scale, nt_scale)
-    return (minimal(ticks) if nt_scale > _WIDE_SCALE else ticks), oversized
+    ticks = minimal(ticks) if nt_scale > _WIDE_SCALE else ticks
+    return ticks, list(faults.items())
 
 
-def _too_large(raw: pl.DataFrame) -> list[int]:
-    """Lines whose price x size is more than anything that was ever traded."""
+class _Size(NamedTuple):
+    """What one unit of raw size is: units / 10**decimals of base or, if inverse, quote."""
+
+    is_inverse: bool
+    units: int
+    decimals: int
+
+
+def _contract_sizes(
+    raw: pl.DataFrame, contract: Contract, block: Block
+) -> tuple[list[int], list[_Size | None]]:
+    """The contract sizes that occur, None for one that cannot be used, and which row has which."""
+    names = ["ct_val", "ct_mult", "ct_type"]
+    keys: list[tuple[Any, ...]]
+    if raw["ct_val"].null_count() == raw.height:
+        keys = [(None, None, None)]
+        which: list[int] = []
+    else:
+        all_keys = raw.select(names).rows()
+        keys = sorted(set(all_keys), key=str)
+        index = {key: i for i, key in enumerate(keys)}
+        which = [index[key] for key in all_keys]
+    sizes: list[_Size | None] = []
+    for value, multiplier, kind in keys:
+        own = value is not None and contract.kind != "base"
+        if not own and not contract.value:
+            line = raw.filter(pl.col("ct_val").is_null())["line"][0]
+            raise UnknownContractError(block.line_offset(line), block.source)
+        try:
+            text = contract_value(value, multiplier) if own else contract.value
+            units, decimals = parse_decimal(text)
+        except NotANumberError:
+            sizes.append(None)
+            continue
+        usable = decimals <= _BASE_DECIMALS and text == decimal_text(units, decimals)
+        is_inverse = (kind if own else contract.kind) == "inverse"
+        sizes.append(_Size(is_inverse, units, decimals) if usable else None)
+    return which, sizes
+
+
+def _is_ordinary(raw: pl.DataFrame, size: _Size) -> bool:
+    """Whether all numbers are of a size at which nothing can overflow or need rounding."""
     price = raw["price"].cast(pl.Float64).to_numpy() / 10.0 ** raw["price_dp"].to_numpy()
-    size = raw["size"].cast(pl.Float64).to_numpy() / 10.0 ** raw["size_dp"].to_numpy()
-    if price.max() * size.max() <= _MAX_NOTIONAL:
-        return []
-    lines: list[int] = raw["line"].filter(pl.Series(price * size > _MAX_NOTIONAL)).to_list()
-    return lines
-
-
-def _where(raw: pl.DataFrame, block: Block) -> UnknownContractError:
-    line = raw.filter(pl.col("ct_val").is_null())["line"][0]
-    return UnknownContractError(block.line_offset(line), block.source)
-
-
-def _as_contract(
-    kind: dict[str, str | None], table: Contract, unknown: Callable[[], UnknownContractError]
-) -> tuple[str, str]:
-    value, multiplier, style = kind["ct_val"], kind["ct_mult"], kind["ct_type"]
-    if value is not None and multiplier is not None and style is not None and table.kind != "base":
-        return style, contract_value(value, multiplier)
-    if not table.value:
-        raise unknown()
-    return table.kind, table.value
+    amount = raw["size"].cast(pl.Float64).to_numpy() / 10.0 ** raw["size_dp"].to_numpy()
+    most = float(amount.max()) * size.units / 10.0**size.decimals
+    worth, base = float(price.max()) * most, most
+    if size.is_inverse:
+        worth, base = most, most / float(price.min())
+    digits = largest(raw["size_dp"]) + size.decimals
+    # half of what is allowed: these are doubles, and the border belongs to exact numbers
+    return worth < _MAX_NOTIONAL / 2 and base < _MAX_BASE / 2 and digits <= MAX_DECIMALS
 
 
 def _sized(
-    raw: pl.DataFrame, px: pl.Series, px_scale: int, contract: tuple[str, str]
+    raw: pl.DataFrame, px: pl.Series, px_scale: int, size: _Size
 ) -> tuple[pl.Series, int, pl.Series, int]:
-    """Base size and notional of trades that share one contract size."""
-    kind, value = contract
-    units, decimals = parse_decimal(value)
+    """Base size and notional of ordinary trades that share one contract size."""
     qty, qty_scale = to_scale(raw["size"], raw["size_dp"])
-    if units != 1:
-        qty = times(qty, pl.Series([units], dtype=pl.Int64))
-    scale = qty_scale + decimals
-    if kind != "inverse":
+    if size.units != 1:
+        qty = times(qty, pl.Series([size.units], dtype=pl.Int64))
+    scale = qty_scale + size.decimals
+    if not size.is_inverse:
         return qty, scale, times(px, qty), px_scale + scale
     base = [
         half_even_quotient(usd * 10 ** (_BASE_DECIMALS + px_scale), price * 10**scale)
@@ -366,37 +397,72 @@ def _sized(
     return pl.Series("sz", base, dtype=width), _BASE_DECIMALS, qty, scale
 
 
-def _sized_by_contract(
-    raw: pl.DataFrame,
-    px: pl.Series,
-    px_scale: int,
-    distinct: list[dict[str, str | None]],
-    contracts: list[tuple[str, str]],
+class _Amount(NamedTuple):
+    """Base size and, of an inverse contract, notional, each as (integer, decimals)."""
+
+    base: tuple[int, int]
+    notional: tuple[int, int] | None
+
+
+def _amounts(
+    raw: pl.DataFrame, which: list[int], sizes: list[_Size | None], faults: dict[int, str]
+) -> list[_Amount]:
+    """As `_sized`, trade by trade, for numbers or contract sizes out of the ordinary.
+
+    A line with a number that does not fit is noted in `faults` with the reason.
+    """
+    found = []
+    columns = raw.select("line", "price", "price_dp", "size", "size_dp").iter_rows()
+    for row, (line, price, price_dp, qty, qty_dp) in enumerate(columns):
+        size = sizes[which[row] if which else 0]
+        amount = _Amount((0, 0), None)
+        if size is None:
+            faults.setdefault(line, "contract")
+        else:
+            amount, reason = _amount(size, price, price_dp, qty, qty_dp)
+            if reason is not None:
+                faults.setdefault(line, reason)
+        found.append(amount)
+    return found
+
+
+def _amount(
+    size: _Size, price: int, price_dp: int, qty: int, qty_dp: int
+) -> tuple[_Amount, str | None]:
+    value, decimals = qty * size.units, qty_dp + size.decimals
+    while decimals and value % 10 == 0:
+        value, decimals = value // 10, decimals - 1
+    base, notional = (value, decimals), None
+    worth, worth_dp = value * price, decimals + price_dp
+    if size.is_inverse:
+        worth, worth_dp, notional = value, decimals, base
+        coins = half_even_quotient(value * 10 ** (_BASE_DECIMALS + price_dp), price * 10**decimals)
+        base = (coins, _BASE_DECIMALS)
+    if decimals > MAX_DECIMALS:
+        return _Amount(base, notional), "precision"
+    too_large = worth >= _MAX_NOTIONAL * 10**worth_dp or base[0] >= _MAX_BASE * 10 ** base[1]
+    return _Amount(base, notional), ("magnitude" if too_large else None)
+
+
+def _sized_exactly(
+    amounts: list[_Amount], px: pl.Series, px_scale: int, fits: pl.Series
 ) -> tuple[pl.Series, int, pl.Series, int]:
-    """As `_sized` where records of one block carry different contract sizes (rare)."""
-    index = {tuple(kind.values()): i for i, kind in enumerate(distinct)}
-    keys = zip(raw["ct_val"], raw["ct_mult"], raw["ct_type"], strict=True)
-    which = pl.Series("which", [index[key] for key in keys], dtype=pl.Int64)
-    rows: list[pl.DataFrame] = []
-    for i, contract in enumerate(contracts):
-        mine = (which == i).arg_true()
-        sz, sz_scale, nt, nt_scale = _sized(raw[mine], px[mine], px_scale, contract)
-        rows.append(
-            pl.DataFrame(
-                {
-                    "row": mine,
-                    "sz": sz.cast(pl.Int128),
-                    "sz_dp": [sz_scale] * len(mine),
-                    "nt": nt.cast(pl.Int128),
-                    "nt_dp": [nt_scale] * len(mine),
-                }
-            )
-        )
-    both = pl.concat(rows).sort("row")
-    sz_scale, nt_scale = int(both["sz_dp"].max()), int(both["nt_dp"].max())  # type: ignore[arg-type]
-    sz = rescale_each(both["sz"], both["sz_dp"], sz_scale)
-    nt = rescale_each(both["nt"], both["nt_dp"], nt_scale)
-    return sz, sz_scale, nt, nt_scale
+    """Columns of base size and notional from the amounts of the trades that fit."""
+    kept = [amount for amount, fit in zip(amounts, fits.to_list(), strict=True) if fit]
+    sz, sz_scale = _column([amount.base for amount in kept])
+    if all(amount.notional is None for amount in kept):
+        return sz, sz_scale, times(px, sz), px_scale + sz_scale
+    given = [
+        amount.notional or (price * amount.base[0], px_scale + amount.base[1])
+        for amount, price in zip(kept, px.to_list(), strict=True)
+    ]
+    return sz, sz_scale, *_column(given)
+
+
+def _column(values: list[tuple[int, int]]) -> tuple[pl.Series, int]:
+    scale = max(decimals for _, decimals in values)
+    whole = [value * 10 ** (scale - decimals) for value, decimals in values]
+    return pl.Series(whole, dtype=fitting(max(whole))), scale
 
 
 def _empty() -> Ticks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -22,22 +23,37 @@ BUSY = Mix(dirt=0.05, late=0.05, duplicate=0.05, gap=0.05)
 
 
 def changed(stage: AnyStage, name: str) -> Any:
-    """Another valid value for a parameter, derived from its default and type."""
+    """Another valid value for a parameter: the first that its default and type suggest."""
     old = getattr(stage.params(), name)
+    for new in (*choices(typing.get_type_hints(stage.params)[name]), *neighbours(old)):
+        try:
+            made = msgspec.convert({name: new}, stage.params, strict=False)
+        except msgspec.ValidationError:
+            continue
+        if getattr(made, name) != old:
+            return new
+    pytest.fail(f"say here how to change {stage.name}.{name}")
+
+
+def choices(kind: Any) -> Iterator[Any]:
+    """What a type says about its values: those of a Literal, or anything that is not None."""
+    for each in typing.get_args(kind):
+        if typing.get_origin(kind) is typing.Literal:
+            yield each
+        elif each in (int, float, Decimal):
+            yield each(7)
+
+
+def neighbours(old: Any) -> Iterator[Any]:
+    """Values near a default."""
     if isinstance(old, bool):
-        return not old
-    if isinstance(old, int):
-        return old + 1
-    if isinstance(old, Decimal):
-        return old * 2
-    if isinstance(old, float):
-        return old * 1.5
-    if isinstance(old, tuple):
-        return tuple(each * 2 for each in old)
-    kind = typing.get_type_hints(stage.params)[name]
-    others = [each for each in typing.get_args(kind) if each != old and each is not type(None)]
-    assert others, f"say here how to change {stage.name}.{name}, a {kind}"
-    return {Decimal: Decimal(7), int: 7, float: 7.5}.get(others[0], others[0])
+        yield not old
+    elif isinstance(old, int):
+        yield from (old + 1, old - 1)
+    elif isinstance(old, Decimal | float):
+        yield from (old * 2, old / 2)
+    elif isinstance(old, tuple):
+        yield from (tuple(each * 2 for each in old), tuple(each / 2 for each in old))
 
 
 def toml(value: Any) -> str:

@@ -28,6 +28,7 @@ from .world import AnyStage, Grain, World, chain, grain
 
 STAGES = [pytest.param(stage, id=stage.name) for stage in stages.all_stages()]
 LAYERS = [pytest.param(layer, stage, id=name) for name, (layer, stage) in stages.layers().items()]
+PART_ROWS = 40
 BUSY = Mix(dirt=0.05, late=0.05, duplicate=0.05, gap=0.05)
 
 
@@ -36,7 +37,7 @@ def filled(new_world: NewWorld) -> World:
     """A vault with two days of everything, in many Parquet parts."""
     world = new_world()
     world.put(make(SWAP, 11, 900, BUSY).content())
-    with grain(Grain(part_rows=100)):
+    with grain(Grain(part_rows=PART_ROWS)):
         world.run()
     return world
 
@@ -130,7 +131,7 @@ def assert_frame(layer: Layer, world: World) -> None:
             assert column.is_finite().all()
         assert part.name == f"{start:012d}-{start + frame.height:012d}.parquet"
         start += frame.height
-        assert frame.height == 100 or part == parts[-1]
+        assert frame.height == PART_ROWS or part == parts[-1]
         if layer.name == "trades":
             assert frame["seq"].to_list() == list(range(start - frame.height, start))
 
@@ -220,7 +221,8 @@ def test_fold_changes_nothing_it_is_given_and_repeats_itself(
 def closed_by(world: World, layer: Layer, time_us: int) -> list[Any]:
     """The rows of a layer whose cell ended by a time (of events: the ones that are there)."""
     if layer.format == "parquet":
-        return world.frame(layer).rows()
+        end = pl.col("ts").dt.timestamp("us") + layer.span_us
+        return world.frame(layer).filter(end <= time_us).rows()
     return [
         line
         for line in world.lines(layer)
