@@ -12,7 +12,7 @@ class Line:
     """The fitted slope.
 
     Attributes:
-        r2: 1 - SSE/SST; None where y does not vary.
+        r2: squared correlation, which is 1 - SSE/SST; None where y does not vary.
         se: classical standard error of the slope, from n - 2 degrees of freedom; None without
             any.
     """
@@ -38,7 +38,8 @@ def fit(x: Sequence[float], y: Sequence[float]) -> Line | None:
     se = math.sqrt(sse / freedom / sxx) if freedom > 0 else None
     if min(y) == max(y):
         return Line(slope, None, se)
-    return Line(slope, max(0.0, 1 - sse / math.fsum(d * d for d in dy)), se)
+    # not as 1 - SSE/SST, which is all rounding where next to nothing is explained
+    return Line(slope, min(1.0, sxy * sxy / (sxx * math.fsum(d * d for d in dy))), se)
 
 
 def _centred(values: Sequence[float]) -> list[float]:

@@ -58,21 +58,28 @@ def vwap_rows(judge: Judge) -> list[Row]:
         return [vwap_row(cells, sums, i, judge.instrument) for i in range(len(cells))]
 
 
-Sums = tuple[Decimal, Decimal, Decimal]
-"""Base volume, notional, and price times notional."""
+Sums = tuple[Decimal, Decimal, Decimal, Decimal]
+"""Base volume, notional, price times size, and squared price times size.
+
+The notional of an inverse contract is not price times size to the last digit, because its size is
+rounded; a spread about the mean must come from one and the same weights, or it can turn negative.
+"""
 
 
 def minute_sums(trades: Iterable[Trade]) -> Sums:
     """The three sums of some trades."""
-    return added((t.size, t.notional, t.price * t.notional) for t in trades)
+    return added(
+        (t.size, t.notional, t.price * t.size, t.price * t.price * t.size) for t in trades
+    )
 
 
 def added(parts: Iterable[Sums]) -> Sums:
     """Column by column."""
-    volume = notional = squares = Decimal(0)
-    for v, pv, ppv in parts:
-        volume, notional, squares = volume + v, notional + pv, squares + ppv
-    return volume, notional, squares
+    volume = notional = firsts = squares = Decimal(0)
+    for v, money, pv, ppv in parts:
+        volume, notional = volume + v, notional + money
+        firsts, squares = firsts + pv, squares + ppv
+    return volume, notional, firsts, squares
 
 
 def since(cells: Sequence[Cell], last: int, first_us: int) -> int:
@@ -110,14 +117,10 @@ def vwap_row(cells: Sequence[Cell], sums: Sequence[Sums], i: int, instrument: In
 
 
 def mean_and_variance(sums: Sums) -> tuple[Fraction, Fraction]:
-    """VWAP and the volume-weighted variance about it.
-
-    Inverse contracts round base sizes, so that the difference of the two exact
-    terms may fall a hair below zero at a single price: that counts as zero.
-    """
-    volume, notional, squares = (Fraction(value) for value in sums)
-    vwap = notional / volume
-    return vwap, max(Fraction(0), squares / volume - vwap * vwap)
+    """VWAP, and the variance of price weighted by size."""
+    volume, notional, firsts, squares = (Fraction(value) for value in sums)
+    mean_price = firsts / volume
+    return notional / volume, squares / volume - mean_price * mean_price
 
 
 # -- volume-synchronised probability of informed trading ----------------------
@@ -189,7 +192,7 @@ def size_from_day(earlier: Sequence[Trade], today: int) -> Fraction:
 def size_from_opening(earlier: Sequence[Trade]) -> Fraction:
     """A fiftieth of a day's volume at the pace of the first half hour."""
     first = earlier[0].ts_us
-    opening = [t for t in earlier if first <= t.ts_us < first + OPENING_US]
+    opening = [t for t in earlier if t.ts_us < first + OPENING_US]
     return base_volume(opening) * 48 / BUCKETS_A_DAY
 
 
@@ -301,7 +304,7 @@ def impact(window: Sequence[Move]) -> Row:
         return empty | {"n": n}
     amihud = mean(abs(m.bps) / m.millions for m in window)
     if len({m.signed_millions for m in window}) == 1:
-        return empty | {"amihud": float(amihud), "n": n}
+        return empty | {"n": n}
     mean_x = mean(m.signed_millions for m in window)
     mean_y = mean(m.bps for m in window)
     sxx = total((m.signed_millions - mean_x) ** 2 for m in window)

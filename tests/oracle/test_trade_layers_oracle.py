@@ -491,7 +491,7 @@ def test_impact_without_figures() -> None:
     few = impact(moves(("1", "3"), times=29))
     assert list(few.values()) == [None, None, None, None, 29]
     flat = impact(moves(("1", "3"), times=30))
-    assert list(flat.values()) == [None, None, None, 1.5, 30]
+    assert list(flat.values()) == [None, None, None, None, 30]
     still = impact(moves(("1", "0"), ("-1", "0"), times=15))
     assert list(still.values()) == [0, None, 0, 0, 30]
 
