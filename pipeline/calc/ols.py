@@ -32,7 +32,8 @@ def fit(x: Sequence[float], y: Sequence[float]) -> Line | None:
         return None
     dx, dy = _centred(x), _centred(y)
     sxx = math.fsum(d * d for d in dx)
-    slope = math.fsum(a * b for a, b in zip(dx, dy, strict=True)) / sxx
+    sxy = math.fsum(a * b for a, b in zip(dx, dy, strict=True))
+    slope = sxy / sxx
     sse = math.fsum((b - slope * a) ** 2 for a, b in zip(dx, dy, strict=True))
     freedom = len(x) - 2
     se = math.sqrt(sse / freedom / sxx) if freedom > 0 else None
