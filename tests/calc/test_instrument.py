@@ -90,7 +90,6 @@ def test_the_vaults_own_table_is_laid_over(tmp_path: Path) -> None:
         '["okx/perps/BTC-USDT-SWAP"]\nctVal = "x"\n',
         '["okx/perps/BTC-USDT-SWAP"]\nctVal = "1"\nctMult = "0"\n',
         '["okx/perps/BTC-USDT-SWAP"]\nctVal = "1"\nctType = "quanto"\n',
-        '["okx/perps/BTC-USDT-SWAP"]\nctVal = "0.00000001"\nctMult = "0.0000001"\n',
         '["okx/perps/BTC-USDT-SWAP"]\nctVal = "999999999999999"\nctMult = "999999999999999"\n',
     ],
 )

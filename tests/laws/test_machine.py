@@ -26,7 +26,7 @@ from pipeline.errors import DataError, StateError
 
 from .feedstock import MIDNIGHT_MS, SWAP, trade_line
 from .test_cutting import run_and_die
-from .world import Grain, Tree, World, chain, difference, grain
+from .world import Grain, Tree, World, difference, grain
 
 DAYS = tuple(f"2024-03-{day:02d}" for day in range(1, 29))
 PARAMS = {
@@ -68,10 +68,11 @@ class Vaults(RuleBasedStateMachine):
         self.has_run = False
         self.oracles = itertools.count()
 
-    @initialize(fine=st.sampled_from(GRAINS))
-    def choose_grain(self, fine: Grain) -> None:
-        """How finely this vault's engine works; the first file is there, but empty."""
+    @initialize(fine=st.sampled_from(GRAINS), one_more=st.sampled_from(sorted(stages.SUMMARY)))
+    def choose(self, fine: Grain, one_more: str) -> None:
+        """How finely the engine works, and on which stages; the first file is there, but empty."""
         self.fine = fine
+        self.world.chain = stages.with_upstream([*PARAMS, one_more])
         self.append(b"")
 
     # -- the collector -----------------------------------------------------
@@ -200,7 +201,7 @@ class Vaults(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9))
     def lose_the_previous_state(self, which: int) -> None:
         """The older generation is a spare: nobody misses it."""
-        names = [stage.name for stage in chain()]
+        names = [stage.name for stage in self.world.chain]
         path = VaultPaths(self.world.root).state(names[which % len(names)], SWAP)
         states.previous_path(path).unlink(missing_ok=True)
 
@@ -242,7 +243,7 @@ class Vaults(RuleBasedStateMachine):
 
     def assert_as_batch(self) -> None:
         """Compare with a new vault; where there was a rebuild, with a rebuild at that place."""
-        oracle = World(self.base / f"oracle{next(self.oracles)}", SWAP)
+        oracle = World(self.base / f"oracle{next(self.oracles)}", SWAP, self.world.chain)
         oracle.settings(self.settings_text())
         with grain(Grain(part_rows=8)):
             if self.rebuilt is not None:

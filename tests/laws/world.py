@@ -78,10 +78,13 @@ def unsynced() -> Iterator[None]:
 
 
 class World:
-    """One instrument in a vault of its own."""
+    """One instrument in a vault of its own, with all stages or some of them."""
 
-    def __init__(self, root: Path, instrument: Instrument) -> None:
+    def __init__(
+        self, root: Path, instrument: Instrument, wanted: list[AnyStage] | None = None
+    ) -> None:
         self.root = root
+        self.chain = chain() if wanted is None else wanted
         self.instrument = instrument
         self.raw = VaultPaths(root).raw(instrument, "trades")
         self.raw.mkdir(parents=True)
@@ -116,16 +119,16 @@ class World:
             FlowvaultError: the first that a stage ends with.
         """
         found = {}
-        for done in run_stages(Vault.open(self.root), chain(), self.instrument):
+        for done in run_stages(Vault.open(self.root), self.chain, self.instrument):
             if isinstance(done, FlowvaultError):
                 raise done
             found[done.stage] = done
-        assert set(found) == set(stages.SUMMARY)
+        assert set(found) == {stage.name for stage in self.chain}
         return found
 
     def run_each(self) -> dict[str, Summary]:
         """The same, one stage after another, as with `--stage NAME --no-upstream`."""
-        return {s.name: self.run_one(s) for s in chain()}
+        return {s.name: self.run_one(s) for s in self.chain}
 
     def run_one(self, stage: AnyStage) -> Summary:
         """Bring one stage up to date."""
@@ -135,11 +138,12 @@ class World:
         self, name: str | None = None, *, allow_missing: bool = False
     ) -> dict[str, Summary]:
         """Rebuild a stage and all that read it, or everything."""
-        wanted = chain() if name is None else stages.with_downstream(name)
+        wanted = self.chain if name is None else stages.with_downstream(name)
         vault = Vault.open(self.root)
         return {
             s.name: rebuild_stage(vault, s, self.instrument, allow_missing=allow_missing)
             for s in wanted
+            if s in self.chain
         }
 
     # -- looking -----------------------------------------------------------

@@ -33,11 +33,11 @@ def read(shape: Shape, data: bytes, offset: int) -> Reading:
     ticks = batch.ticks
     rows = []
     for row in ticks.frame.iter_rows(named=True):
-        exact = (
-            Fraction(row["px"], 10**ticks.px_scale),
-            Fraction(row["sz"], 10**ticks.sz_scale),
-            Fraction(row["nt"], 10**ticks.nt_scale),
-        )
+        price = Fraction(row["px"], 10**ticks.px_scale)
+        size = Fraction(row["sz"], 10**ticks.sz_scale)
+        # a notional that is left open is price times size
+        money = price * size if row["nt"] is None else Fraction(row["nt"], 10**ticks.nt_scale)
+        exact = (price, size, money)
         place = block.line_offset(row["line"])
         rest = (row["trade_id"], row["ts"], row["count"], row["px_dp"], row["side"])
         rows.append((place, *exact, *rest))
