@@ -109,6 +109,17 @@ def signed_text(value: Decimal, decimals: int) -> str:
     return text if text.startswith("-") else f"+{text}"
 
 
+def check_positive(**values: Decimal | int) -> None:
+    """Refuse parameters that are not positive numbers.
+
+    Raises:
+        ValueError: names the first that is not.
+    """
+    for name, value in values.items():
+        if not Decimal(value).is_finite() or value <= 0:
+            raise ValueError(f"{name} must be above 0, not {value}")
+
+
 def half_even_quotient(top: int, bottom: int) -> int:
     """top / bottom rounded half-even to an integer, for positive `bottom`."""
     quotient, remainder = divmod(top, bottom)

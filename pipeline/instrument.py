@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import DataError, UsageError
-from pipeline.exact import EXACT, NotANumberError, parse_decimal, scaled
+from pipeline.exact import EXACT, NotANumberError, decimal_text, parse_decimal, scaled
 
 CONTRACTS_FILE = "instruments.toml"
+_CONTRACT_DECIMALS = 12
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -110,11 +111,19 @@ def contract_of(instrument: Instrument, table: dict[str, dict[str, str]], vault:
 
 
 def contract_value(ct_val: str, ct_mult: str) -> str:
-    """ctVal x ctMult as plain text; both must be positive decimals."""
+    """ctVal x ctMult as plain text.
+
+    Raises:
+        NotANumberError: not positive decimals, or a product of more than 18 digits or 12 decimals.
+    """
     product = EXACT.multiply(scaled(*parse_decimal(ct_val)), scaled(*parse_decimal(ct_mult)))
     if product == 0:
         raise NotANumberError("number")
-    return format(product.normalize(EXACT), "f")
+    text = format(product.normalize(EXACT), "f")
+    digits, decimals = parse_decimal(text)
+    if decimals > _CONTRACT_DECIMALS or decimal_text(digits, decimals) != text:
+        raise NotANumberError("precision")
+    return text
 
 
 def unknown_contract(instrument: Instrument, vault: Path, where: str) -> DataError:

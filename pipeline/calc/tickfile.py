@@ -22,6 +22,8 @@ from pipeline.calc.ticks import Ticks, join, minimal, safe_runs
 
 KEY = "flowvault.trades"
 _SAFE = 2**50
+_EXACT_POWER = 22
+"""10**22 is the largest power of ten that is a double."""
 _EXACT_COLUMNS = {"price": "px", "size": "sz", "notional": "nt"}
 READ_COLUMNS = ["seq", "ts", "price", "size", "notional", "side", "gap_before"]
 
@@ -132,7 +134,10 @@ def _is_product(rows: Ticks) -> bool:
 def _doubles(values: pl.Series, scale: int) -> tuple[pl.Series, list[list[Any]]]:
     """Nearest doubles, and [row, integer as text] of those that cannot be turned back."""
     # numpy divides; polars multiplies by the reciprocal of a scalar, which is not the nearest
-    exact = values.cast(pl.Float64).to_numpy() / float(10**scale)
+    if scale <= _EXACT_POWER:
+        exact = values.cast(pl.Float64).to_numpy() / float(10**scale)
+    else:
+        exact = np.array([value / 10**scale for value in values.to_list()])
     odd_rows = (values >= _SAFE).arg_true().to_list()
     odd = []
     for row in odd_rows:

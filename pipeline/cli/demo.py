@@ -20,8 +20,16 @@ from pipeline.errors import UsageError
     show_default=True,
     help="Any name with a contract size under sim/perps in instruments.toml.",
 )
-@click.option("--start", type=click.DateTime(["%Y-%m-%d"]), default="2025-01-06", show_default=True)
-@click.option("--days", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--start",
+    type=click.DateTime(["%Y-%m-%d"]),
+    default="2025-01-06",
+    show_default=True,
+    help="First day (UTC).",
+)
+@click.option(
+    "--days", type=click.IntRange(min=1), default=1, show_default=True, help="How many days."
+)
 @click.option(
     "--hours", type=click.FloatRange(0, 24, min_open=True), help="Cut the last day short."
 )

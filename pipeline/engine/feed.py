@@ -185,9 +185,10 @@ class RawFeed:
                 long.ahead.consume(data[:end] if end else data)
                 if not end:
                     continue
-                yield Block(long.kept, source, file.day, mark.offset, too_long=True)
+                block = Block(long.kept, source, file.day, mark.offset, too_long=True)
                 progress.adopt(long.ahead)
                 data, long = data[end:], None
+                yield block
             end = data.rfind(b"\n") + 1
             rest = data[end:]
             if end:

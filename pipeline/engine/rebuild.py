@@ -66,7 +66,7 @@ def _rebuild(
     if stage.raw_kind:
         first = StageRun(vault, stage, instrument, base=folder, report=report)
         summary = first.run()
-        reinstated = _sorted(join(first.asides)) if first.asides else None
+        reinstated = join(first.asides) if first.asides else None
     if reinstated is not None or not stage.raw_kind:
         disk.remove_tree(folder)
         again = StageRun(
@@ -94,12 +94,6 @@ def _read_epochs(vault: Vault, stage: Stage[Any, Any], instrument: Instrument) -
             marks = state.upstream if state is not None else {}
             found += [mark.epoch for name, mark in marks.items()]
     return found
-
-
-def _sorted(late: Ticks) -> Ticks:
-    return Ticks(
-        late.frame.sort("ts", maintain_order=True), late.px_scale, late.sz_scale, late.nt_scale
-    )
 
 
 def _require_raw(

@@ -14,7 +14,6 @@ from pipeline.exact import (
     MAX_DECIMALS,
     MAX_INTEGER_DIGITS,
     NotANumberError,
-    decimal_text,
     half_even_quotient,
     parse_decimal,
 )
@@ -23,15 +22,19 @@ from pipeline.raw.block import Block, Reject
 from pipeline.raw.digits import MAX_DIGITS, Ints, decimals, unsigned
 from pipeline.raw.lines import RawTrade, read_line
 from pipeline.raw.shape import BadRecordError, TradeAdapter, TradeShape
-from pipeline.raw.template import Table, Template
+from pipeline.raw.template import Field, Table, Template
 
 _BASE_DECIMALS = 12
 _WIDE_SCALE = 10
+_ENVELOPES = {"data", "events"}
 _MAX_NOTIONAL, _MAX_BASE = 10**13, 10**15
 _TEMPLATE_TRIES = 50
 _ZERO, _POINT = ord("0"), ord(".")
 _MS_DIGITS, _COUNT_DIGITS = 13, 9
 _ISO_SHORTEST, _ISO_LONGEST = 20, 27
+_ISO = (
+    "^[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](?:[.][0-9]+)?Z$"  # 2024-03-06T…
+)
 _RAW = {
     "line": pl.Int64,
     "trade_id": pl.String,
@@ -172,34 +175,43 @@ def _template(
     return None
 
 
-def _columns(table: Table, shape: TradeShape, prefix: str, inst_id: str) -> pl.DataFrame | None:
-    """The raw columns of a table, narrowing `table.fits` to rows that are surely valid.
+class _Keys(NamedTuple):
+    """The keys of a shape that a template has."""
 
-    Whatever this is not sure of is marked as not fitting: `lines` has the last word.
-    """
-    fields = table.template.fields
-    is_flag = "true" in shape.side_of
+    used: list[str]
+    count: list[str]
+    contract: list[str]
+
+
+def _keys(fields: dict[str, Field], shape: TradeShape, prefix: str) -> _Keys | None:
+    """Which keys to read; None if one is missing or not written as the shape wants it."""
+    if not prefix and not fields.keys().isdisjoint(_ENVELOPES):
+        return None  # what stands there decides whether the line is a record or an envelope
     texts = [*shape.one_of, *([shape.inst_id] if shape.inst_id else [])]
     count = [shape.count] if shape.count and prefix + shape.count in fields else []
     contract = list(shape.contract) if shape.contract else []
     if contract and prefix + contract[0] not in fields:
         contract = []
-    used = [
-        shape.trade_id,
-        shape.price,
-        shape.size,
-        shape.side,
-        shape.ts,
-        *texts,
-        *count,
-        *contract,
-    ]
+    values = [shape.trade_id, shape.price, shape.size, shape.side, shape.ts]
+    used = [*values, *texts, *count, *contract]
     if any(prefix + key not in fields for key in used):
         return None
-    if any(not fields[prefix + key].is_string for key in (*texts, *contract)):
+    is_flag = "true" in shape.side_of
+    strings_only = [fields[prefix + key].is_string for key in (*texts, *contract)]
+    if not all(strings_only) or fields[prefix + shape.side].is_string == is_flag:
         return None
-    if fields[prefix + shape.side].is_string == is_flag:
+    return _Keys(used, count, contract)
+
+
+def _columns(table: Table, shape: TradeShape, prefix: str, inst_id: str) -> pl.DataFrame | None:
+    """The raw columns of a table, narrowing `table.fits` to rows that are surely valid.
+
+    Whatever this is not sure of is marked as not fitting: `lines` has the last word.
+    """
+    keys = _keys(table.template.fields, shape, prefix)
+    if keys is None:
         return None
+    used, count, contract = keys
     for key, allowed in shape.one_of.items():
         table.fits &= np.logical_or.reduce([table.equals(prefix + key, each) for each in allowed])
     if shape.inst_id is not None:
@@ -260,9 +272,8 @@ def _time(table: Table, path: str, kind: str) -> Ints:
     text = table.strings(path)
     iso = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", strict=False)
     ts = iso.dt.timestamp("us").fill_null(0)
-    # chrono would read a leap second and any year; fromisoformat, the last word, would not
-    odd = text.str.contains(r"^[^12]|:6[0-9]|[.]Z|[.][0-9]*[.]|[+ ]").to_numpy()
-    table.fits &= (length >= _ISO_SHORTEST) & (length <= _ISO_LONGEST) & ~odd
+    # chrono would also read leap seconds and single digits; fromisoformat, the last word, would not
+    table.fits &= (length <= _ISO_LONGEST) & text.str.contains(_ISO).to_numpy()
     table.fits &= (ts > 0).to_numpy()
     return ts.to_numpy()
 
@@ -360,9 +371,8 @@ def _contract_sizes(
         except NotANumberError:
             sizes.append(None)
             continue
-        usable = decimals <= _BASE_DECIMALS and text == decimal_text(units, decimals)
         is_inverse = (kind if own else contract.kind) == "inverse"
-        sizes.append(_Size(is_inverse, units, decimals) if usable else None)
+        sizes.append(_Size(is_inverse, units, decimals))
     return which, sizes
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from pipeline.calc.cells import MINUTE_US, Cell, cells_of, merge, split_closed
 from pipeline.calc.ticks import Ticks
-from pipeline.exact import nearest, ratio, subtract
+from pipeline.exact import check_positive, nearest, ratio, subtract
 from pipeline.layers import Column, Layer
 from pipeline.stage import Closed, Context, Row, Stage
 
@@ -23,6 +23,10 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of `[bars]`; `whale_notional` in quote currency."""
 
     whale_notional: Decimal = Decimal(100_000)
+
+    def __post_init__(self) -> None:
+        """Refuse a size that is none."""
+        check_positive(whale_notional=self.whale_notional)
 
 
 class Carry(msgspec.Struct):

@@ -9,6 +9,7 @@ exchange that numbers its trades one by one mean trades we never received: a gap
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.calc.ticks import Ticks, join
+from pipeline.exact import check_positive
 from pipeline.layers import Column, Layer
 from pipeline.raw.adapters import trade_adapter
 from pipeline.raw.block import Block, Reject
@@ -35,6 +37,12 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lateness_ms: int = 0
     max_jump_ms: int = 300_000
     dedup_window: int = 100_000
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense."""
+        check_positive(max_jump_ms=self.max_jump_ms, dedup_window=self.dedup_window)
+        if self.lateness_ms < 0:
+            raise ValueError(f"lateness_ms must not be negative, as {self.lateness_ms} is")
 
 
 class Held(msgspec.Struct):
@@ -60,15 +68,18 @@ class Held(msgspec.Struct):
 class Carry(msgspec.Struct):
     """What outlives a run.
 
-    `good` counts trades that were no duplicates; `late_ids` are the late ones among the last
-    `dedup_window` of them as [their number, id] (the others are read back from the layer).
+    `good` counts trades that were no duplicates. The ids of the last `dedup_window` of them are
+    read back from the layer, except for those that were late: `late_ids` has these as runs of
+    [number of the first among all good trades, its id, how many ids in a row]. `reinstated` are
+    [seq, id] of rows that a rebuild put among the last rows of the layer, out of their turn.
     """
 
     seq: int = 0
     clock: int | None = None
     max_id: int | None = None
     good: int = 0
-    late_ids: list[tuple[int, str]] = []
+    late_ids: list[tuple[int, str, int]] = []
+    reinstated: list[tuple[int, str]] = []
     held: Held | None = None
 
 
@@ -111,21 +122,25 @@ def fold(batch: TradeBatch, carry: Carry, context: Context[Params]) -> Closed[Ca
     ends = (rows["ts"].to_numpy() // MINUTE_US + 1) * MINUTE_US
     is_late = ends <= watermark
     good = carry.good + rows.height
-    late_ids = [pair for pair in carry.late_ids if pair[0] > good - params.dedup_window]
+    late_ids = [run for run in carry.late_ids if run[0] + run[2] - 1 > good - params.dedup_window]
     aside = None
     if is_late.any():
         for index in np.flatnonzero(is_late).tolist():
             line = int(rows["line"][index])
-            late_ids.append((carry.good + index + 1, rows["trade_id"][index]))
+            _add_late(late_ids, carry.good + index + 1, rows["trade_id"][index])
             if context.reinstated is None:
                 reject = _reject(carry.held, block, line, "late")
                 ordered.append(((reject.offset, int(rows["row"][index]), 1), reject))
         aside = Ticks(rows.filter(pl.Series(is_late)), *_scales(ticks))
     late = int(is_late.sum())
     kept = Ticks(rows.filter(pl.Series(~is_late)) if late else rows, *_scales(ticks))
+    reinstated = carry.reinstated
     if context.reinstated is not None:
-        kept = _reinstate(kept, carry.clock, context, params)
+        kept, extra = _reinstate(kept, carry.clock, context, params)
+        places, ids = np.flatnonzero(extra).tolist(), kept.frame["trade_id"]
+        reinstated = [*reinstated, *((carry.seq + place, ids[place]) for place in places)]
         late = 0
+    oldest = carry.seq + kept.height - params.dedup_window - len(reinstated)
     numbered = kept.frame.with_columns(
         pl.int_range(carry.seq, carry.seq + kept.height, dtype=pl.Int64).alias("seq")
     )
@@ -135,6 +150,7 @@ def fold(batch: TradeBatch, carry: Carry, context: Context[Params]) -> Closed[Ca
         max_id=max_id,
         good=good,
         late_ids=late_ids,
+        reinstated=[pair for pair in reinstated if pair[0] >= oldest],
         held=held,
     )
     layer = numbered.select("seq", "ts", "trade_id", "px", "px_dp", "sz", "nt", "side", "gap")
@@ -217,20 +233,42 @@ def _ids_are_new(ids: pl.Series, carry: Carry, context: Context[Params]) -> bool
 def _window(carry: Carry, context: Context[Params]) -> dict[str, None]:
     """The ids of the last `dedup_window` good trades, oldest first."""
     size = context.params.dedup_window
-    late = [(number, each) for number, each in carry.late_ids if number > carry.good - size]
-    accepted = min(size, carry.good) - len(late)
+    start = carry.good - min(size, carry.good)
+    places = {n: each for n, each in _each_late(carry.late_ids) if n > start}
+    accepted = carry.good - start - len(places)
     if context.last_ids is None or accepted <= 0:
-        return {each: None for _, each in late}
-    own = context.last_ids(accepted).to_list()
+        return dict.fromkeys(places.values())
+    ids = context.last_ids(accepted + len(carry.reinstated))
+    if carry.reinstated:
+        moved = pl.Series([each for _, each in carry.reinstated], dtype=pl.String)
+        ids = ids.filter(~ids.is_in(moved.implode()))
+    own = ids.tail(accepted).to_list()
     # late trades are put back where they stood among the good ones, so that the window slides
     merged: list[str] = []
-    start = carry.good - min(size, carry.good)
-    places = dict(late)
     remaining = iter(own)
     for number in range(start + 1, carry.good + 1):
         found = places.get(number)
         merged.append(found if found is not None else next(remaining, ""))
     return dict.fromkeys(merged)
+
+
+def _add_late(runs: list[tuple[int, str, int]], number: int, trade_id: str) -> None:
+    """Note a late trade, lengthening the last run if number and id follow on from it."""
+    if runs:
+        first, start, length = runs[-1]
+        follows = start.isascii() and start.isdigit() and trade_id == str(int(start) + length)
+        if follows and number == first + length:
+            runs[-1] = (first, start, length + 1)
+            return
+    runs.append((number, trade_id, 1))
+
+
+def _each_late(runs: list[tuple[int, str, int]]) -> Iterator[tuple[int, str]]:
+    """Number and id of every late trade."""
+    for first, start, length in runs:
+        yield first, start
+        for i in range(1, length):
+            yield first + i, str(int(start) + i)
 
 
 def _judge_one_by_one(frame: pl.DataFrame, carry: Carry, context: Context[Params]) -> _Judged:
@@ -310,11 +348,17 @@ def _filled(low: Ints, high: Ints, late: Ticks) -> Flags:
     return filled
 
 
-def _reinstate(kept: Ticks, clock: int | None, context: Context[Params], params: Params) -> Ticks:
-    """Put late trades at the end of their minute: before the row that closed it."""
+def _reinstate(
+    kept: Ticks, clock: int | None, context: Context[Params], params: Params
+) -> tuple[Ticks, Flags]:
+    """Put late trades at the end of their minute: before the row that closed it.
+
+    Also says which of the rows are such trades.
+    """
     late: Ticks = context.reinstated
+    nothing = np.zeros(kept.height, np.bool_)
     if not late.height or not kept.height:
-        return kept
+        return kept, nothing
     wait = params.lateness_ms * 1000
     closes = (late.frame["ts"].to_numpy() // MINUTE_US + 1) * MINUTE_US + wait
     before, after = _clock(kept.frame["ts"], clock)
@@ -322,7 +366,7 @@ def _reinstate(kept: Ticks, clock: int | None, context: Context[Params], params:
     start = int(before[0])
     due = (closes > start) & (closes <= running[-1])
     if not due.any():
-        return kept
+        return kept, nothing
     place = np.searchsorted(running, closes[due], "left")
     columns = [c for c in kept.frame.columns if c not in ("line", "row")]
     rows = Ticks(late.frame.filter(pl.Series(due)), *_scales(late))
@@ -336,7 +380,7 @@ def _reinstate(kept: Ticks, clock: int | None, context: Context[Params], params:
     rank = np.concatenate((np.zeros(len(place), np.int64), np.ones(kept.height, np.int64)))
     minute = np.concatenate((minutes, np.zeros(kept.height, np.int64)))
     order = np.lexsort((minute, rank, place_all))
-    return Ticks(both.frame[order], *_scales(both))
+    return Ticks(both.frame[order], *_scales(both)), order < len(place)
 
 
 def _hold(ticks: Ticks, index: int, batch: TradeBatch) -> Held:

@@ -15,7 +15,7 @@ import msgspec
 
 from pipeline.calc.cells import MINUTE_US, Cell, cells_of, merge, split_closed
 from pipeline.calc.ticks import Ticks
-from pipeline.exact import nearest, ratio, rounded_text, signed_text, subtract
+from pipeline.exact import check_positive, nearest, ratio, rounded_text, signed_text, subtract
 from pipeline.layers import Column, Layer
 from pipeline.stage import Closed, Context, Row, Stage
 
@@ -34,6 +34,22 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     divergence_pct: Decimal = Decimal("0.05")
     divergence_delta: Decimal = Decimal("0.1")
 
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense."""
+        low, middle, high = self.tier_edges
+        check_positive(
+            window=self.window,
+            min_window=self.min_window,
+            whale_notional=self.whale_notional,
+            tier_edges=low,
+            absorption_pct=self.absorption_pct,
+            absorption_ratio=self.absorption_ratio,
+            divergence_pct=self.divergence_pct,
+            divergence_delta=self.divergence_delta,
+        )
+        if not low < middle < high < Decimal("Infinity"):
+            raise ValueError("tier_edges must rise")
+
 
 class Carry(msgspec.Struct):
     """Open minutes, and the total notional of the last `window` closed ones, oldest first."""
@@ -50,7 +66,8 @@ def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     totals = list(carry.totals)
     rows: list[Row] = []
     for cell in closed:
-        usual = median(totals) if len(totals) >= params.min_window else None
+        enough = len(totals) >= min(params.min_window, params.window)
+        usual = median(totals) if enough else None
         rows.append(_row(cell, usual, params))
         totals = [*totals, cell.notional][-params.window :]
     return Closed(Carry(still_open, totals), {"volume_1m": rows})

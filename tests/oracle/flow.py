@@ -68,9 +68,7 @@ rounded; a spread about the mean must come from one and the same weights, or it 
 
 def minute_sums(trades: Iterable[Trade]) -> Sums:
     """The three sums of some trades."""
-    return added(
-        (t.size, t.notional, t.price * t.size, t.price * t.price * t.size) for t in trades
-    )
+    return added((t.size, t.notional, t.price * t.size, t.price * t.price * t.size) for t in trades)
 
 
 def added(parts: Iterable[Sums]) -> Sums:
