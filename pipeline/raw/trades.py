@@ -179,7 +179,7 @@ class _Keys(NamedTuple):
     """The keys of a shape that a template has."""
 
     used: list[str]
-    count: list[str]
+    aggregated: list[str]
     contract: list[str]
 
 
