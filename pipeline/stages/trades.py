@@ -210,24 +210,32 @@ def _judge(frame: pl.DataFrame, carry: Carry, context: Context[Params]) -> _Judg
     leaps = frame["ts"].to_numpy() > limit
     if carry.clock is None:
         leaps[0] = False
-    if carry.held is None and not leaps.any() and _ids_are_new(frame["trade_id"], carry, context):
+    is_calm = carry.held is None and not leaps.any()
+    if _ids_rise(frame["trade_id"], carry):
+        # an id above all others repeats none, so the window need not be looked at
+        return _Judged(frame, [], None, 0) if is_calm else _judge_one_by_one(frame, carry, params)
+    window = _window(carry, context)
+    if is_calm and _ids_are_new(frame["trade_id"], window):
         return _Judged(frame, [], None, 0)
-    return _judge_one_by_one(frame, carry, context)
+    return _judge_one_by_one(frame, carry, params, window)
 
 
-def _ids_are_new(ids: pl.Series, carry: Carry, context: Context[Params]) -> bool:
+def _ids_rise(ids: pl.Series, carry: Carry) -> bool:
+    """Whether all ids are plain numbers, each above all before it."""
     numbers = ids.cast(pl.Int64, strict=False)
-    if numbers.null_count() == 0 and (carry.max_id is not None or carry.good == 0):
-        values = numbers.to_numpy()
-        first = carry.max_id if carry.max_id is not None else -1
-        rising = values[0] > first and bool((np.diff(values) > 0).all())
-        plain = not ids.str.contains("^[+0]").any()
-        if rising and plain:
-            return True
+    if numbers.null_count() or (carry.max_id is None and carry.good):
+        return False
+    values = numbers.to_numpy()
+    first = carry.max_id if carry.max_id is not None else -1
+    rises = values[0] > first and bool((np.diff(values) > 0).all())
+    return rises and not ids.str.contains("^[+0]").any()
+
+
+def _ids_are_new(ids: pl.Series, window: dict[str, None]) -> bool:
+    """Whether no id comes twice, in these or in the window."""
     if ids.n_unique() < len(ids):
         return False
-    known = _window(carry, context)
-    return not ids.is_in(pl.Series(list(known), dtype=pl.String).implode()).any()
+    return not ids.is_in(pl.Series(list(window), dtype=pl.String).implode()).any()
 
 
 def _window(carry: Carry, context: Context[Params]) -> dict[str, None]:
@@ -243,6 +251,8 @@ def _window(carry: Carry, context: Context[Params]) -> dict[str, None]:
         moved = pl.Series([each for _, each in carry.reinstated], dtype=pl.String)
         ids = ids.filter(~ids.is_in(moved.implode()))
     own = ids.tail(accepted).to_list()
+    if not places:
+        return dict.fromkeys(own)
     # late trades are put back where they stood among the good ones, so that the window slides
     merged: list[str] = []
     remaining = iter(own)
@@ -271,9 +281,11 @@ def _each_late(runs: list[tuple[int, str, int]]) -> Iterator[tuple[int, str]]:
             yield first + i, str(int(start) + i)
 
 
-def _judge_one_by_one(frame: pl.DataFrame, carry: Carry, context: Context[Params]) -> _Judged:
-    params = context.params
-    window = _window(carry, context)
+def _judge_one_by_one(
+    frame: pl.DataFrame, carry: Carry, params: Params, window: dict[str, None] | None = None
+) -> _Judged:
+    """Judge every record in turn; without a window no id is known to repeat another."""
+    known = {} if window is None else window
     jump, lateness = params.max_jump_ms * 1000, params.lateness_ms * 1000
     clock = carry.clock
     good: list[int] = []
@@ -285,13 +297,14 @@ def _judge_one_by_one(frame: pl.DataFrame, carry: Carry, context: Context[Params
     def accept(index: int) -> None:
         nonlocal clock
         good.append(index)
-        window[ids[index]] = None
-        if len(window) > params.dedup_window:
-            del window[next(iter(window))]
+        if window is not None:
+            known[ids[index]] = None
+            if len(known) > params.dedup_window:
+                del known[next(iter(known))]
         clock = stamps[index] if clock is None else max(clock, stamps[index])
 
     for index, ts in enumerate(stamps):
-        if ids[index] in window:
+        if ids[index] in known:
             duplicate += 1
             continue
         if held is not None:
@@ -299,7 +312,7 @@ def _judge_one_by_one(frame: pl.DataFrame, carry: Carry, context: Context[Params
                 accept(held)
             else:
                 future.append((held, index))
-            repeats, held = ids[held] == ids[index] and ids[index] in window, None
+            repeats, held = ids[held] == ids[index] and ids[index] in known, None
             if repeats:
                 duplicate += 1
                 continue
