@@ -127,8 +127,10 @@ def _is_product(rows: Ticks) -> bool:
     product = times(frame["px"], frame["sz"])
     if product.null_count() or scale < rows.nt_scale:
         return False
-    same = product.cast(pl.Int128) == rescale(frame["nt"], rows.nt_scale, scale).cast(pl.Int128)
-    return bool(same.all())
+    notional = rescale(frame["nt"], rows.nt_scale, scale)
+    if notional.dtype != product.dtype:
+        product, notional = product.cast(pl.Int128), notional.cast(pl.Int128)
+    return bool((product == notional).all())
 
 
 def _doubles(values: pl.Series, scale: int) -> tuple[pl.Series, list[list[Any]]]:

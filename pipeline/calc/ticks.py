@@ -127,6 +127,8 @@ def minimal(rows: Ticks, *, notional: bool = True) -> Ticks:
 def _reduce(values: pl.Series, scale: int) -> tuple[pl.Series, int]:
     """Drop the trailing zeros that all values share."""
     for step in (8, 4, 2, 1):
+        if scale < step:
+            continue
         power = pl.Series([10**step], dtype=values.dtype)
         while scale >= step and (values % power).max() == 0:
             values, scale = values // power, scale - step

@@ -26,7 +26,7 @@ _KEEP = np.array(
     [(0xFFFFFFFFFFFFFFFF << (8 * (8 - n))) & 0xFFFFFFFFFFFFFFFF for n in range(9)], dtype=np.uint64
 )
 """Masks that keep the last n characters of a word (the last one is the most significant byte)."""
-_POWERS = np.array([10**n for n in range(MAX_DIGITS + 1)], dtype=np.int64)
+POWERS = np.array([10**n for n in range(MAX_DIGITS + 1)], dtype=np.int64)
 
 
 def words_of(text: npt.NDArray[np.uint8]) -> Words:
@@ -86,4 +86,4 @@ def decimals(
     whole, whole_ok = unsigned(words, whole_ends, lengths - places - found)
     fraction, fraction_ok = unsigned(words, ends, places)
     valid = whole_ok & fraction_ok & (lengths >= 1) & (lengths <= MAX_DIGITS)
-    return whole * _POWERS[places] + fraction, places, valid
+    return whole * POWERS[places] + fraction, places, valid
