@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from pipeline import stages
 from pipeline.cli.choose import choose, instrument_options
-from pipeline.cli.run import _SEVERITY, _applies, _Printer
+from pipeline.cli.run import Printer, applies, exit_with_worst
 from pipeline.errors import FlowvaultError
 
 
@@ -47,13 +46,13 @@ def command(
         raise click.UsageError(f"no stage {stage!r}; stages: {known}")
     chain = stages.all_stages() if stage is None else stages.with_downstream(stage)
     opened = Vault.open(vault)
-    printer = _Printer(as_json=as_json)
+    printer = Printer(as_json=as_json)
     statuses: set[int] = set()
     instruments = choose(vault, inst_ids, exchange, market, every)
     with printer.progress() as report:
         for instrument in instruments:
             for each in chain:
-                if not _applies(opened.paths, each, instrument):
+                if not applies(opened.paths, each, instrument):
                     continue
                 try:
                     done = rebuild_stage(
@@ -64,6 +63,4 @@ def command(
                     statuses.add(error.status)
                     break
                 printer.summary(done)
-    for status in _SEVERITY:
-        if status in statuses:
-            sys.exit(status)
+    exit_with_worst(statuses)

@@ -102,10 +102,10 @@ def run_all(
 
     vault = Vault.open(root)
     statuses: set[int] = set()
-    printer = _Printer(as_json=as_json)
+    printer = Printer(as_json=as_json)
     with printer.progress() as report:
         for instrument in instruments:
-            chosen = [s for s in chain if _applies(vault.paths, s, instrument)]
+            chosen = [s for s in chain if applies(vault.paths, s, instrument)]
             if not chosen and not every:
                 printer.error(_nothing_to_read(vault.paths, chain, instrument))
                 statuses.add(MissingInputError.status)
@@ -118,6 +118,11 @@ def run_all(
                 if stages.load(done.stage).raw_kind and is_too_bad(done.counts):
                     printer.error(_too_bad(done, root))
                     statuses.add(65)
+    exit_with_worst(statuses)
+
+
+def exit_with_worst(statuses: set[int]) -> None:
+    """Exit with the worst of the statuses; go on if there is none."""
     for status in _SEVERITY:
         if status in statuses:
             sys.exit(status)
@@ -130,7 +135,7 @@ def _nothing_to_read(
     return MissingInputError(f"{instrument.key}: there is no {folder}", "flowvault status")
 
 
-def _applies(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) -> bool:
+def applies(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) -> bool:
     """A stage runs where its raw folder is, or where it or what it reads has run before."""
     first = stage
     while (above := stages.upstream(first)) is not None:
@@ -149,7 +154,7 @@ def _too_bad(summary: Summary, root: Path) -> DataError:
     )
 
 
-class _Printer:
+class Printer:
     """Summary lines for people or machines; progress on a terminal only."""
 
     _COLUMNS = ("rows in", "rows out", "late", "dup", "bad", "seconds")
@@ -161,6 +166,7 @@ class _Printer:
 
     @contextmanager
     def progress(self) -> Iterator[Report | None]:
+        """Show progress while the block lasts; yields what stages report to."""
         if self.as_json or not sys.stderr.isatty():
             yield None
             return
@@ -194,6 +200,7 @@ class _Printer:
             yield report
 
     def summary(self, summary: Summary) -> None:
+        """Print what a stage did, and its notes."""
         counts, instrument = summary.counts, summary.instrument
         if self.as_json:
             line = {
@@ -228,4 +235,5 @@ class _Printer:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def error(self, error: FlowvaultError) -> None:
+        """Print what went wrong and the next command."""
         click.echo(f"flowvault: {error}", err=True)

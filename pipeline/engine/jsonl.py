@@ -19,7 +19,6 @@ class JsonlOutput:
         self.path = path
         self.length = committed
         self._pending: list[bytes] = []
-        self._pending_bytes = 0
 
     def check(self) -> None:
         """Refuse to go on behind rows that are no longer there.
@@ -38,7 +37,6 @@ class JsonlOutput:
         """Take rows (whole lines) to be written at the next commit."""
         if rows:
             self._pending.append(rows)
-            self._pending_bytes += len(rows)
 
     @property
     def is_dirty(self) -> bool:
@@ -58,5 +56,4 @@ class JsonlOutput:
                 disk.sync_dir(self.path.parent)
             self.length += len(data)
             self._pending.clear()
-            self._pending_bytes = 0
         return self.length

@@ -117,7 +117,6 @@ class State(msgspec.Struct):
     parts: dict[str, Parts] = {}
     counts: Counts = msgspec.field(default_factory=Counts)
     swapping: bool = False
-    notes: list[str] = []
     carry: dict[str, Any] = {}
 
 

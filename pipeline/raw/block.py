@@ -20,7 +20,7 @@ class Block:
         day: the day in the file's name.
         offset: where `data` starts, in decompressed bytes of the file.
         torn: the block is one line without an end, in a file that a later day has followed.
-        first_bytes: bytes at the file's very start that belong to no line (a byte order mark).
+        too_long: `data` is only the beginning of a line that is too long to hold.
     """
 
     data: bytes

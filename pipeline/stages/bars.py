@@ -10,7 +10,8 @@ from decimal import Decimal
 
 import msgspec
 
-from pipeline.calc.cells import MINUTE_US, Cell, cells_of, merge, split_closed
+from pipeline.calc.cells import MINUTE_US, Cell, cells_of, split_closed
+from pipeline.calc.minutes import settle
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import check_positive, nearest, ratio, subtract
 from pipeline.layers import Column, Layer
@@ -39,8 +40,8 @@ class Carry(msgspec.Struct):
 def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     """Add new trades to the open bars and close those whose time has come."""
     watermark = context.watermark_us
-    minutes = merge(carry.minutes, cells_of(ticks, MINUTE_US, context.params.whale_notional))
-    closed, still_open = split_closed(minutes, MINUTE_US, watermark)
+    new = cells_of(ticks, MINUTE_US, context.params.whale_notional)
+    closed, still_open = settle(carry.minutes, new, watermark)
     rows: dict[str, list[Row]] = {"bars_1m": [_row(cell) for cell in closed]}
     longer: dict[str, list[Cell]] = {}
     for length in MINUTES[1:]:

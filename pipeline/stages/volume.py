@@ -13,7 +13,8 @@ from fractions import Fraction
 
 import msgspec
 
-from pipeline.calc.cells import MINUTE_US, Cell, cells_of, merge, split_closed
+from pipeline.calc.cells import MINUTE_US, Cell, cells_of
+from pipeline.calc.minutes import settle
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import check_positive, nearest, ratio, rounded_text, signed_text, subtract
 from pipeline.layers import Column, Layer
@@ -61,8 +62,8 @@ class Carry(msgspec.Struct):
 def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     """Add new trades to the open minutes and grade those that closed."""
     params = context.params
-    minutes = merge(carry.minutes, cells_of(ticks, MINUTE_US, params.whale_notional))
-    closed, still_open = split_closed(minutes, MINUTE_US, context.watermark_us)
+    new = cells_of(ticks, MINUTE_US, params.whale_notional)
+    closed, still_open = settle(carry.minutes, new, context.watermark_us)
     totals = list(carry.totals)
     rows: list[Row] = []
     for cell in closed:
