@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from itertools import groupby
 from typing import Any, Literal
 
 import msgspec
@@ -45,6 +46,7 @@ from pipeline.layers import Column, Layer
 from pipeline.stage import Closed, Context, Row, Stage
 
 BAR_US = 300_000_000
+HOUR_US = 3_600_000_000
 DAY_US = 86_400_000_000
 NODES = 5
 _NEAR_POC = Fraction(1, 10)
@@ -73,24 +75,32 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("value_area_pct must be above 0 and at most 100")
 
 
-class PackedBar(msgspec.Struct):
-    """Volume by price of a closed bar: `pipeline.calc.packed` of row numbers and volumes."""
+class PackedBars(msgspec.Struct):
+    """Volume by price of the closed bars of one clock hour.
 
-    start: int
-    scale: int
-    packed: bytes
+    Attributes:
+        first: start of its first bar.
+        last: start of its last bar.
+        packed: `pipeline.calc.packed` of, per bar, start, scale, number of rows and lowest row,
+            and, of all bars behind each other, the steps from row to row less 1 and the volumes.
+    """
+
+    first: int
+    last: int
+    packed: str
 
 
 class Carry(msgspec.Struct):
     """The height of a row, open bars with their last prices by start, and the last 24 hours.
 
-    The bars of the last 24 hours are kept apart, because each has to leave the window some day.
+    The bars of the last 24 hours are kept apart, because each has to leave the window some day;
+    they are packed by the hour, because one code for many bars is shorter than many.
     """
 
     tick: TickSize = msgspec.field(default_factory=TickSize)
     bars: list[CellRows] = []
     closes: dict[str, str] = {}
-    day: list[PackedBar] = []
+    day: list[PackedBars] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +136,10 @@ def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     if closed.frame.height:
         new = _bars(closed)
         prices = [Decimal(closes.pop(str(bar.start))) for bar in new]
-        old = [_Bar(bar.start, bar.scale, *unpack(bar.packed)) for bar in day]
+        old = [bar for hour in day for bar in _unpacked(hour)]
         rows = _rows(old, new, prices, Fraction(step), params)
         oldest = new[-1].start + 2 * BAR_US - DAY_US
-        day = [bar for bar in day if bar.start >= oldest]
-        day += [
-            PackedBar(bar.start, bar.scale, pack(bar.numbers, bar.volumes))
-            for bar in new
-            if bar.start >= oldest
-        ]
+        day = _packed([bar for bar in (*old, *new) if bar.start >= oldest], day)
     return Closed(Carry(tick, to_carry(still_open), closes, day), rows)
 
 
@@ -155,6 +160,42 @@ def _bars(sums: RowSums) -> list[_Bar]:
         while scale and shared and shared % 10 == 0:
             volumes, shared, scale = volumes // 10, shared // 10, scale - 1
         bars.append(_Bar(int(frame["start"][0]), scale, summable(frame["row"]), volumes))
+    return bars
+
+
+def _packed(bars: list[_Bar], known: list[PackedBars]) -> list[PackedBars]:
+    """The bars by the hour; `known` are hours that need not be packed again if nothing changed.
+
+    Bars leave at the front and come at the end, so an hour with the same ends is the same.
+    """
+    ready = {(hour.first, hour.last): hour for hour in known}
+    packed = []
+    for _, group in groupby(bars, key=lambda bar: bar.start // HOUR_US):
+        hour = list(group)
+        ends = hour[0].start, hour[-1].start
+        packed.append(ready.get(ends) or PackedBars(*ends, _pack_hour(hour)))
+    return packed
+
+
+def _pack_hour(bars: list[_Bar]) -> str:
+    heads = zip(
+        *((bar.start, bar.scale, len(bar.numbers), bar.numbers[0]) for bar in bars), strict=True
+    )
+    kind = object if any(object in (b.numbers.dtype, b.volumes.dtype) for b in bars) else np.int64
+    steps = np.concatenate([np.diff(bar.numbers) - 1 for bar in bars])
+    volumes = np.concatenate([bar.volumes for bar in bars])
+    return pack([np.array(each, kind) for each in (*heads, steps, volumes)])
+
+
+def _unpacked(hour: PackedBars) -> list[_Bar]:
+    starts, scales, counts, lowest, steps, volumes = unpack(hour.packed)
+    bars, at = [], 0
+    for i, (start, scale, count) in enumerate(zip(starts, scales, counts, strict=True)):
+        # each bar has one step less than rows, and so had all the bars before it
+        numbers = np.concatenate((lowest[i : i + 1], steps[at - i : at - i + count - 1] + 1))
+        part = volumes[at : at + count]
+        bars.append(_Bar(int(start), int(scale), numbers.cumsum(), part))
+        at += count
     return bars
 
 
@@ -349,5 +390,6 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    version=2,
     uses_tick=True,
 )

@@ -8,13 +8,31 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
 
 from pipeline.calc import histogram, packed
-from pipeline.stages import footprint, profile
+from pipeline.calc.ticks import Ticks
+from pipeline.engine.state import SCHEMA, State, encode
+from pipeline.instrument import Contract
+from pipeline.stage import Context, Stage
+from pipeline.stages import footprint, profile, vwap
 from pipeline.stages.profile import STAGE, Params
 
-from .row_tape import DAY, HOUR, MINUTE, SECOND, Trade, named, random_cuts, run, tape, walk
+from .row_tape import (
+    DAY,
+    HOUR,
+    MIDNIGHT,
+    MINUTE,
+    SECOND,
+    WHERE,
+    Trade,
+    named,
+    random_cuts,
+    run,
+    tape,
+    walk,
+)
 
 BAR = 5 * MINUTE
 SEVENTY = Fraction(7, 10)
@@ -114,16 +132,32 @@ def test_a_hair_below_an_edge_counts_as_on_it() -> None:
     assert histogram.bin_starts(2 * 10**8, 2) == [0, 10**8]
 
 
-@pytest.mark.parametrize("values", [[0], [7, 0, 255, 256], [2**62 - 1, 1], [10**30, 5]])
-def test_packing(values: list[int]) -> None:
-    kind = object if max(values) >= 2**63 else np.int64
-    for numbers in (
-        [1 + 300 * i for i in range(len(values))],
-        [2**61 + i for i in range(len(values))],
-    ):
-        data = packed.pack(np.array(numbers), np.array(values, dtype=kind))
-        found = packed.unpack(data)
-        assert [each.tolist() for each in found] == [numbers, values]
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [[0]],
+        [[]],
+        [[7, 0, 255, 256], [1], [], [3] * 100],
+        [[2**k + d for k in range(3, 63) for d in (-1, 0, 1)], [2**63 - 1]],
+        [[10**30, 5], [0, 1]],
+        [[], [10**30]],
+    ],
+)
+def test_packing(columns: list[list[int]]) -> None:
+    kind = object if max(max(each, default=0) for each in columns) >= 2**63 else np.int64
+    text = packed.pack([np.array(each, dtype=kind) for each in columns])
+    assert msgspec.json.encode(text) == b'"%b"' % text.encode(), "a letter had to be escaped"
+    found = packed.unpack(text)
+    assert [each.tolist() for each in found] == columns
+    assert {each.dtype for each in found} == {np.dtype(kind)}
+
+
+@pytest.mark.parametrize("length", range(30))
+def test_packing_of_any_length(length: int) -> None:
+    rng = random.Random(length)
+    columns = [[rng.getrandbits(rng.randrange(63)) for _ in range(length)] for _ in range(2)]
+    found = packed.unpack(packed.pack([np.array(each, dtype=np.int64) for each in columns]))
+    assert [each.tolist() for each in found] == columns
 
 
 # -- the stage -----------------------------------------------------------------
@@ -318,3 +352,60 @@ def test_windows_are_sums_of_the_footprint(seed: int) -> None:
             assert values["value_area_pct"] >= 70
             assert len(values["hvn"]) <= 5
             assert len(values["lvn"]) <= 5
+
+
+# -- the state -----------------------------------------------------------------
+
+CELLS = DAY // BAR
+ROWS_A_BAR = 1800
+
+
+def busiest_day() -> Ticks:
+    """24 hours in which every bar trades at 1800 prices, in sizes of four decimals.
+
+    As many rows as five minutes of a crash had on the largest perpetual contract, and as much to
+    tell of each: volumes of some ten bits, three of four prices traded.
+    """
+    rng = np.random.default_rng(1)
+    middle = 600_000 + rng.normal(0, 300, CELLS).astype(np.int64).cumsum()
+    span = ROWS_A_BAR * 27 // 20
+    prices = np.concatenate(
+        [rng.permutation(span)[:ROWS_A_BAR] + each - span // 2 for each in middle]
+    )
+    count = len(prices)
+    times = rng.integers(0, BAR, (CELLS, ROWS_A_BAR))
+    times.sort()
+    sizes = np.maximum(1, rng.lognormal(4.5, 1.9, count)).astype(np.int64)
+    starts = np.arange(CELLS)[:, None] * BAR
+    frame = pl.DataFrame(
+        {
+            "seq": np.arange(count),
+            "ts": MIDNIGHT + (starts + times).ravel(),
+            "px": prices,
+            "px_dp": np.ones(count, np.uint8),
+            "sz": sizes,
+            "nt": prices * sizes,
+            "side": rng.choice(np.array([-1, 1], np.int8), count),
+            "gap": np.zeros(count, bool),
+        }
+    )
+    return Ticks(frame, 1, 4, 5)
+
+
+@pytest.mark.parametrize("stage", [STAGE, vwap.STAGE], ids=["profile", "vwap"])
+def test_the_state_stays_below_a_megabyte_on_the_busiest_day(stage: Stage[Any, Any]) -> None:
+    day = busiest_day()
+    context = Context(WHERE, Contract(tick="0.1"), stage.params())
+    whole, pieces = stage.carry(), stage.carry()
+    for end in range(0, day.height + 1, day.height // 16):
+        piece = day.slice(max(0, end - day.height // 16), day.height // 16 if end else 0)
+        if piece.height:
+            context.watermark_us = int(piece.frame["ts"].to_numpy()[-1])
+        pieces = stage.fold(piece, pieces, context).carry
+        pieces = msgspec.json.decode(msgspec.json.encode(pieces), type=stage.carry)
+    assert context.watermark_us == int(day.frame["ts"].to_numpy()[-1])
+    whole = stage.fold(day, whole, context).carry
+    assert pieces == whole, "what is carried depends on the trades alone"
+    carried = msgspec.to_builtins(whole)
+    state = State(stage.name, WHERE.key, SCHEMA, stage.version, {}, carry=carried)
+    assert 50_000 < len(encode(state)) < 1_000_000
