@@ -1,4 +1,4 @@
-"""Measure speed and memory beside DuckDB in the same run, print a table and write BENCH.md.
+"""Measure speed and memory beside DuckDB and other libraries, print a table and write BENCH.md.
 
 Everything is simulated in a temporary folder on this machine. BENCH.md is written only by a full
 run; `--out` writes the report of any run to a file of your choice.

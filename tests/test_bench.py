@@ -11,12 +11,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
+from scripts import bench
 from scripts.benchkit.cold import BenchError, Starter
-from scripts.benchkit.compare import closed_minutes, compare_bars
+from scripts.benchkit.compare import (
+    closed_minutes,
+    compare_bars,
+    compare_columns,
+    compare_numbers,
+)
+from scripts.benchkit.days import newest_ms
+from scripts.benchkit.layer_days import compare_layers, run_peer
 from scripts.benchkit.outcome import Aim, Line, Outcome
+from scripts.benchkit.place import QUICK, Place
 from scripts.benchkit.report import markdown
+from scripts.benchkit.rows import ROWS
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = (sys.executable, str(ROOT / "scripts" / "bench.py"))
@@ -75,6 +86,104 @@ def test_a_missing_minute_is_refused(short: int) -> None:
         compare_bars(*sides)
 
 
+def test_a_failed_comparison_fails_the_bench(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def differs(_place: Place) -> Outcome:
+        raise BenchError("two is not three")
+
+    monkeypatch.setitem(ROWS, "help", differs)
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--quick", "--only", "help"])
+    monkeypatch.setattr(sys, "platform", "linux")
+
+    assert bench.main() == 1
+    assert "two is not three" in capsys.readouterr().err
+
+
+def table() -> dict[str, list[Any]]:
+    return {"start_ms": [0, 60_000], "volume": [0.3, 1.5], "vwap": [10.0, None], "trades": [2, 3]}
+
+
+def test_equal_tables_are_accepted() -> None:
+    ours, peers = table() | {"more": ["a", "b"]}, table()
+    peers["vwap"][0] *= 1 + 1e-12
+
+    assert compare_columns("bars", ours, peers, ["vwap"]) == "2 rows of bars"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("start_ms", 1), ("volume", 0.1 + 0.2), ("vwap", 10.0000001), ("trades", 1)],
+)
+def test_a_different_cell_is_refused(name: str, value: float) -> None:
+    peers = table()
+    peers[name][0] = value
+
+    with pytest.raises(BenchError, match=f"bars, row 0: {name}"):
+        compare_columns("bars", table(), peers, ["vwap"])
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_table_of_another_height_is_refused(count: int) -> None:
+    peers = {name: [*column, 0][:count] for name, column in table().items()}
+
+    with pytest.raises(BenchError, match=f"2 rows, the peer has {count}"):
+        compare_columns("bars", table(), peers)
+
+
+def test_two_empty_tables_are_no_agreement() -> None:
+    with pytest.raises(BenchError, match="0 rows"):
+        compare_columns("bars", {"volume": []}, {"volume": []})
+
+
+def test_numbers_may_differ_in_what_doubles_lose() -> None:
+    compare_numbers("sum", [1e6, -3.0], [1e6 + 1e-4, -3.0])
+    compare_numbers("sum", [1e-7], [0.0], [1000.0])
+
+
+@pytest.mark.parametrize(
+    ("ours", "peers", "sizes"),
+    [
+        ([1.0, 2.0], [1.0, 2.00001], None),
+        ([1.0, None], [1.0, 2.0], None),
+        ([1.0], [float("nan")], None),
+        ([1.0, 2.0], [1.0], None),
+        ([], [], None),
+        ([1e-5], [0.0], [1000.0]),
+    ],
+)
+def test_a_different_number_is_refused(
+    ours: list[float | None], peers: list[float], sizes: list[float] | None
+) -> None:
+    with pytest.raises(BenchError, match="sum"):
+        compare_numbers("sum", ours, peers, sizes)
+
+
+@ON_LINUX
+def test_duckdb_writes_the_same_layers_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
+    place = Place(tmp_path, QUICK)
+    file = place.market(speed=0.02)[0]
+    root, out = place.fresh_vault([file]), place.scratch("peer")
+    place.run_stages(root, ("bars", "cvd", "footprint"))
+    run_peer(place, root, file, out)
+    newest = newest_ms(file)
+
+    assert "rows of footprint equal to the last digit" in compare_layers(root, out, newest)
+
+    frame = pl.read_parquet(out / "footprint.parquet")
+    for name in frame.columns:
+        frame.with_columns(pl.col(name) + 1).write_parquet(out / "footprint.parquet")
+        with pytest.raises(BenchError, match=f"footprint.*{name}|footprint: "):
+            compare_layers(root, out, newest)
+    for layer in ("bars", "cvd"):
+        path = out / f"{layer}.jsonl"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(":", ":1", 2), encoding="utf-8")
+        with pytest.raises(BenchError, match=layer):
+            compare_layers(root, out, newest)
+        path.write_text(text, encoding="utf-8")
+
+
 def test_a_minute_is_closed_when_its_end_was_reached() -> None:
     _, _, peer = minutes()
 
@@ -128,8 +237,8 @@ def test_a_quick_run_reports_every_row(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     text = out.read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\d) \| ([^|]+) \| ([^|]+) \|", text, re.MULTILINE)
-    assert {number for number, _, _ in rows} == {"1", "2", "3", "4", "5"}
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \| ([^|]+) \|", text, re.MULTILINE)
+    assert {number for number, _, _ in rows} == set(map(str, range(1, 11)))
     assert all(re.search(r"\d", value) for _, _, value in rows)
     for what in (
         "cold, after 1 day",
@@ -137,10 +246,15 @@ def test_a_quick_run_reports_every_row(tmp_path: Path) -> None:
         "peak memory",
         "--help",
         "trades, books and quotes",
+        "beside 3 stages",
+        "x wickra",
+        "x statsmodels",
+        "x MarketProfile",
     ):
         assert what in text
         assert what in done.stdout
     assert re.search(r"1,\d{3} closed minutes equal", text)
+    assert re.search(r"1,\d{3} rows of bars_1m, 1,\d{3} rows of cvd_1m, \d+,\d{3} rows of", text)
     assert str(tmp_path) not in text
     assert str(ROOT) not in text
     assert any(work.iterdir())

@@ -1,11 +1,11 @@
-"""Whether the bars of the two sides agree. A benchmark of different answers says nothing."""
+"""Whether the values of the two sides agree. A benchmark of different answers says nothing."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ RELATIVE = 1e-9
 _FLOATS = ("open", "high", "low", "close", "volume", "notional")
 
 Row = dict[str, Any]
+Columns = Mapping[str, Sequence[Any]]
 
 
 def rows_of(path: Path) -> list[Row]:
@@ -46,9 +47,62 @@ def compare_bars(bars: list[Row], volume: list[Row], peer: list[Row]) -> str:
     return f"{len(peer):,} closed minutes equal (floats within {RELATIVE:g})"
 
 
+def compare_columns(what: str, ours: Columns, peers: Columns, rounded: Sequence[str] = ()) -> str:
+    """Compare tables: all columns that the peer has, to the last digit unless `rounded`.
+
+    Returns:
+        What was compared, in words.
+
+    Raises:
+        BenchError: a row is missing or a value differs.
+    """
+    heights = {len(column) for table in (ours, peers) for column in table.values()}
+    if len(heights) != 1 or heights == {0}:
+        counts = [len(next(iter(table.values()))) for table in (ours, peers)]
+        raise BenchError(f"{what}: {counts[0]} rows, the peer has {counts[1]}")
+    for name, column in peers.items():
+        for row, (own, other) in enumerate(zip(ours[name], column, strict=True)):
+            if own == other or (name in rounded and math.isclose(own, other, rel_tol=RELATIVE)):
+                continue
+            raise BenchError(f"{what}, row {row}: {name} {own!r}, the peer has {other!r}")
+    return f"{heights.pop():,} rows of {what}"
+
+
+def compare_numbers(
+    what: str,
+    ours: Sequence[float | None],
+    peers: Sequence[float],
+    sizes: Sequence[float] | None = None,
+) -> None:
+    """Compare numbers within `RELATIVE` of their size.
+
+    Args:
+        what: how the message names them.
+        ours: must all be there.
+        peers: as many.
+        sizes: what was added up to get them, where it may have cancelled; else they themselves.
+
+    Raises:
+        BenchError: one is missing or differs.
+    """
+    if not len(ours) or len(ours) != len(peers):
+        raise BenchError(f"{what}: {len(ours)} values, the peer has {len(peers)}")
+    for place, (own, other) in enumerate(zip(ours, peers, strict=True)):
+        size = abs(other) if sizes is None else sizes[place]
+        # a number that is none compares as false, so it differs
+        if own is None or not abs(own - other) <= RELATIVE * size:
+            raise BenchError(f"{what}, number {place}: {own!r}, the peer has {other!r}")
+
+
+def columns_of(rows: Sequence[Row], names: Iterable[str]) -> dict[str, list[Any]]:
+    """Some columns of JSONL rows; ours get their start in milliseconds."""
+    wanted = {name: [row[name] for row in rows] for name in names if name != "start_ms"}
+    return {"start_ms": [start_ms(row) for row in rows], **wanted}
+
+
 def _compare_minute(bar: Row, minute: Row, other: Row) -> None:
     when = bar["timestamp_utc"]
-    starts = {_start_ms(bar), _start_ms(minute), other["start_ms"]}
+    starts = {start_ms(bar), start_ms(minute), other["start_ms"]}
     if len(starts) > 1:
         raise BenchError(f"{when}: the minutes differ: {sorted(starts)}")
     if bar["trades"] != other["trades"]:
@@ -61,6 +115,9 @@ def _compare_minute(bar: Row, minute: Row, other: Row) -> None:
         raise BenchError(f"{when}: delta {minute['delta']}, the peer has {other['delta']!r}")
 
 
-def _start_ms(row: Row) -> int:
+def start_ms(row: Row) -> int:
+    """When a row of either side begins."""
+    if "start_ms" in row:
+        return int(row["start_ms"])
     text = row["timestamp_utc"].replace("Z", "+00:00")
     return round(dt.datetime.fromisoformat(text).timestamp() * 1000)

@@ -83,13 +83,13 @@ def _both(place: Place, file: Path) -> tuple[Cold, Cold, str]:
     agreed = compare_bars(
         rows_of(paths.derived("bars", INSTRUMENT) / "bars_1m.jsonl"),
         rows_of(paths.derived("volume", INSTRUMENT) / "volume_1m.jsonl"),
-        closed_minutes(rows_of(out), _newest_ms(file)),
+        closed_minutes(rows_of(out), newest_ms(file)),
     )
     place.drop(root)
     return ours, peer, agreed
 
 
-def _newest_ms(file: Path) -> int:
+def newest_ms(file: Path) -> int:
     """The time of a day's last trade."""
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - 1024))

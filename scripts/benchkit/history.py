@@ -12,14 +12,15 @@ from pipeline import stages
 from pipeline.engine.paths import VaultPaths
 from scripts.benchkit.cold import BenchError
 from scripts.benchkit.compare import MINUTE_MS
-from scripts.benchkit.place import INSTRUMENT, STAGES, Place, count_lines
+from scripts.benchkit.place import INSTRUMENT, Place, count_lines
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A vault with some days of layers; `newest` is the day file that still grows."""
+    """A vault with some days of the stages' layers; `newest` is the day file that still grows."""
 
     days: int
+    stages: Sequence[str]
     root: Path
     newest: Path
     bars_before: int
@@ -43,6 +44,32 @@ class History:
         closed = self.bars - self.bars_before
         if closed != appended:
             raise BenchError(f"{appended} minutes were appended, {closed} bars were written")
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteTimes:
+    """Seconds of each appended minute by history, in cold processes and inside a running one."""
+
+    histories: Sequence[History]
+    cold: Sequence[Sequence[float]]
+    in_process: Sequence[Sequence[float]]
+
+
+def measure_minutes(place: Place, days: Sequence[int], measured: Sequence[str]) -> MinuteTimes:
+    """Append the same minutes to histories of so many days and run some stages after each.
+
+    Raises:
+        BenchError: a minute did not close.
+    """
+    sizes = place.sizes
+    files = place.market(speed=sizes.history_speed, days=max(sizes.history_days))
+    newest, minutes = split_minutes(place, files[-1], sizes.minutes + 1 + sizes.process_minutes)
+    histories = [grow(place, count, measured, files, newest) for count in days]
+    cold = append_cold(place, histories, minutes[: sizes.minutes])
+    in_process = append_in_process(place, histories, minutes[sizes.minutes :])
+    for history in histories:
+        history.check(len(minutes))
+    return MinuteTimes(histories, cold, in_process)
 
 
 def split_minutes(place: Place, day: Path, count: int) -> tuple[Path, list[Path]]:
@@ -74,7 +101,9 @@ def split_minutes(place: Place, day: Path, count: int) -> tuple[Path, list[Path]
     return newest, minutes
 
 
-def grow(place: Place, days: int, files: Sequence[Path], newest: Path) -> History:
+def grow(
+    place: Place, days: int, measured: Sequence[str], files: Sequence[Path], newest: Path
+) -> History:
     """A vault whose layers hold so many days, the last of them `newest`.
 
     An appended minute rewrites the last Parquet file of the trades, which is as full as the number
@@ -86,8 +115,8 @@ def grow(place: Place, days: int, files: Sequence[Path], newest: Path) -> Histor
     shutil.copyfile(newest, raw / newest.name)
     part_rows = stages.layers()["trades"][0].part_rows
     _leave_out(raw, lambda rows: (rows - part_rows // 2) % part_rows)
-    place.run_stages(root)
-    return History(days, root, raw / newest.name, _bars(root))
+    place.run_stages(root, measured)
+    return History(days, measured, root, raw / newest.name, _bars(root))
 
 
 def _leave_out(raw: Path, surplus_of: Callable[[int], int]) -> None:
@@ -109,8 +138,9 @@ def append_cold(
     for number, minute in enumerate(minutes):
         place.say(f"minute {number + 1} of {len(minutes)}")
         for index in _turn(number, len(histories)):
-            histories[index].append(minute)
-            times[index].append(place.run_stages(histories[index].root).seconds)
+            history = histories[index]
+            history.append(minute)
+            times[index].append(place.run_stages(history.root, history.stages).seconds)
     return times
 
 
@@ -126,7 +156,7 @@ def append_in_process(
     place.say(f"{len(minutes) - 1} minutes in process")
     plan = {
         "inst_id": INSTRUMENT.inst_id,
-        "stages": STAGES,
+        "stages": histories[0].stages,
         "vaults": [{"root": str(each.root), "day": str(each.newest)} for each in histories],
         "minutes": [str(each) for each in minutes],
     }

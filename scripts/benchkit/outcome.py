@@ -53,7 +53,7 @@ class Line:
         return (self.what, self.flowvault, self.peer, self.ratio, aim, self.verdict)
 
 
-COLUMNS = ("measured", "flowvault", "DuckDB", "ratio", "aim", "verdict")
+COLUMNS = ("measured", "flowvault", "peer", "ratio", "aim", "verdict")
 
 
 @dataclass(frozen=True, slots=True)

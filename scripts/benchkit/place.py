@@ -17,6 +17,17 @@ from scripts.benchkit.cold import FLOWVAULT, Cold, Starter
 
 INSTRUMENT = Instrument("sim", "perps", "BTC-USDT-SWAP")
 STAGES = ("trades", "bars", "volume")
+TRADE_STAGES = (
+    *STAGES,
+    "cvd",
+    "vwap",
+    "footprint",
+    "profile",
+    "wicks",
+    "extremes",
+    "vpin",
+    "impact",
+)
 _PIECE = 1 << 22
 
 
@@ -33,6 +44,10 @@ class Sizes:
     minutes: int = 12
     process_minutes: int = 40
     memory_runs: int = 3
+    layer_repetitions: int = 5
+    layer_history_days: tuple[int, ...] = (1, 30)
+    layer_memory_runs: int = 2
+    part_runs: int = 5
     helps: int = 15
     book_hours: float | None = None
     book_ms: int = 1000
@@ -48,6 +63,10 @@ QUICK = Sizes(
     minutes=1,
     process_minutes=1,
     memory_runs=1,
+    layer_repetitions=1,
+    layer_history_days=(1, 2),
+    layer_memory_runs=1,
+    part_runs=1,
     helps=1,
     book_hours=0.5,
     book_ms=60_000,
@@ -103,19 +122,19 @@ class Place:
         """A path for a file or folder that is not there yet."""
         return self.folder / f"{next(self._numbers)}-{name}"
 
-    def run_stages(self, root: Path) -> Cold:
-        """`flowvault run` of the measured stages in a cold process."""
-        return self.starter.run([*FLOWVAULT, *run_arguments(root)])
+    def run_stages(self, root: Path, stages: Sequence[str] = STAGES) -> Cold:
+        """`flowvault run` of some stages in a cold process."""
+        return self.starter.run([*FLOWVAULT, *run_arguments(root, stages)])
 
     def drop(self, path: Path) -> None:
         """Remove a folder that is no longer needed."""
         shutil.rmtree(path)
 
 
-def run_arguments(root: Path) -> list[str]:
+def run_arguments(root: Path, stages: Sequence[str]) -> list[str]:
     """The arguments of the measured command."""
-    stages = [word for name in STAGES for word in ("--stage", name)]
-    return ["--vault", str(root), "run", *INSTRUMENT.options.split(), *stages, "--json"]
+    named = [word for name in stages for word in ("--stage", name)]
+    return ["--vault", str(root), "run", *INSTRUMENT.options.split(), *named, "--json"]
 
 
 def _settle(file: Path) -> None:

@@ -21,6 +21,8 @@ _INTRODUCTION = (
     "file; `python scripts/bench.py --only day` measures one row and only prints it."
 )
 
+_LIBRARIES = ("polars", "duckdb", "numpy", "wickra", "statsmodels", "MarketProfile")
+
 _BUSY_SHARE = 0.25
 """Above this load for each core the machine is not quiet."""
 
@@ -38,7 +40,7 @@ def print_table(outcomes: Sequence[Outcome]) -> None:
 def markdown(outcomes: Sequence[Outcome], *, loads: tuple[str, str], is_quick: bool) -> str:
     """The text of BENCH.md."""
     parts = [
-        "# Speed and memory beside DuckDB",
+        "# Speed and memory beside DuckDB and other libraries",
         _INTRODUCTION,
     ]
     if is_quick:
@@ -110,7 +112,7 @@ def _machine(loads: tuple[str, str]) -> str:
         "system": f"{_system()}, {platform.system()} {platform.release()}",
         "Python": platform.python_version(),
         "flowvault": __version__,
-        **{name: importlib.metadata.version(name) for name in ("polars", "duckdb", "numpy")},
+        **{name: importlib.metadata.version(name) for name in _LIBRARIES},
         "load": _load(loads),
     }
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())

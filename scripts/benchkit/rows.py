@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from statistics import median
 
 from pipeline.sim import write_market
 from scripts.benchkit.cold import FLOWVAULT
-from scripts.benchkit.days import DayRuns, measure_day
-from scripts.benchkit.history import History, append_cold, append_in_process, grow, split_minutes
+from scripts.benchkit.days import measure_day
+from scripts.benchkit.history import measure_minutes
+from scripts.benchkit.layer_rows import layer_memory, layer_minute, layers, states
+from scripts.benchkit.lines import (
+    beside,
+    growth_line,
+    millions,
+    minute_lines,
+    peak_line,
+    seconds,
+    wall_line,
+)
 from scripts.benchkit.outcome import Aim, Line, Outcome
-from scripts.benchkit.place import INSTRUMENT, Place
+from scripts.benchkit.part_rows import parts
+from scripts.benchkit.place import INSTRUMENT, STAGES, Place
 
 
 def day(place: Place) -> Outcome:
     """Row 1: a day of trades to durable layers, beside DuckDB's bars from the same file."""
     runs = measure_day(place, place.sizes.day_speed, place.sizes.repetitions)
-    trades = _millions(runs.trades)
+    trades = millions(runs.trades)
     middle, duck_middle = runs.ours.seconds, runs.peers.seconds
     text = (
         f"A cold `flowvault run` of trades, bars and volume over one day of {runs.trades:,} trades "
@@ -31,14 +42,14 @@ def day(place: Place) -> Outcome:
     lines = [
         Line(
             f"{trades} trades, median",
-            _seconds(middle),
-            _seconds(duck_middle),
+            seconds(middle),
+            seconds(duck_middle),
             f"{middle / duck_middle:.2f} x DuckDB",
             Aim(4, goal=2),
             middle / duck_middle,
         ),
-        _beside(f"{trades} trades, fastest", runs.ours.fastest, runs.peers.fastest),
-        _beside(f"{trades} trades, CPU time", runs.ours.cpu_seconds, runs.peers.cpu_seconds),
+        beside(f"{trades} trades, fastest", runs.ours.fastest, runs.peers.fastest),
+        beside(f"{trades} trades, CPU time", runs.ours.cpu_seconds, runs.peers.cpu_seconds),
     ]
     return Outcome("A day to layers", text, lines)
 
@@ -46,13 +57,7 @@ def day(place: Place) -> Outcome:
 def minute(place: Place) -> Outcome:
     """Row 2: one appended minute after histories of different length."""
     sizes = place.sizes
-    files = place.market(speed=sizes.history_speed, days=max(sizes.history_days))
-    newest, minutes = split_minutes(place, files[-1], sizes.minutes + 1 + sizes.process_minutes)
-    histories = [grow(place, days, files, newest) for days in sizes.history_days]
-    cold = append_cold(place, histories, minutes[: sizes.minutes])
-    warm = append_in_process(place, histories, minutes[sizes.minutes :])
-    for history in histories:
-        history.check(len(minutes))
+    times = measure_minutes(place, sizes.history_days, STAGES)
     text = (
         "The raw trades of the next minute are appended to the newest day file, then trades, bars "
         f"and volume run: as a cold process, and inside a running one. All histories "
@@ -62,11 +67,7 @@ def minute(place: Place) -> Outcome:
         f"{sizes.process_minutes} (in process), ratios to the shortest. A run should cost what the "
         "new minute costs, not what the history does."
     )
-    lines = [
-        *_minute_lines("cold", histories, cold),
-        *_minute_lines("in process", histories, warm),
-    ]
-    return Outcome("One appended minute", text, lines)
+    return Outcome("One appended minute", text, minute_lines(times))
 
 
 def memory(place: Place) -> Outcome:
@@ -74,19 +75,10 @@ def memory(place: Place) -> Outcome:
     sizes = place.sizes
     small = measure_day(place, sizes.day_speed, sizes.repetitions)
     large = measure_day(place, sizes.big_speed, sizes.memory_runs)
-    growth = large.ours.peak_mb / small.ours.peak_mb
-    duck_growth = large.peers.peak_mb / small.peers.peak_mb
     lines = [
-        *(_peak_line(each) for each in (small, large)),
-        Line(
-            f"peak memory, {_millions(large.trades)} to {_millions(small.trades)}",
-            f"{growth:.2f} x",
-            f"{duck_growth:.2f} x",
-            f"{growth:.2f}",
-            Aim(1.2),
-            growth,
-        ),
-        *(_wall_line(each) for each in (small, large)),
+        *(peak_line(each) for each in (small, large)),
+        growth_line(small, large),
+        *(wall_line(each) for each in (small, large)),
     ]
     text = (
         "Largest resident set (`wait4`) of the cold processes of the first row, and of the same "
@@ -104,7 +96,7 @@ def helps(place: Place) -> Outcome:
     times = [place.starter.run(command).seconds for _ in range(place.sizes.helps)]
     middle = median(times)
     text = f"A cold `flowvault --help`, median of {len(times)} after one that is not counted."
-    line = Line("--help", _seconds(middle), aim=Aim(0.25, unit=" s"), judged=middle)
+    line = Line("--help", seconds(middle), aim=Aim(0.25, unit=" s"), judged=middle)
     return Outcome("Start", text, [line])
 
 
@@ -125,19 +117,19 @@ def simulator(place: Place) -> Outcome:
             quotes=has_books,
             book_ms=sizes.book_ms,
         )
-        seconds = time.perf_counter() - started
+        took = time.perf_counter() - started
         size = sum(file.stat().st_size for file in root.rglob("*.jsonl")) / 1e6
         lines.append(
             Line(
                 f"{what} ({size:,.0f} MB)",
-                _seconds(seconds),
+                seconds(took),
                 aim=Aim(60, unit=" s"),
-                judged=seconds,
+                judged=took,
             )
         )
         place.drop(root)
     text = (
-        f"`write_market` writes a simulated day of about {_millions(sizes.day_speed * 86400)} "
+        f"`write_market` writes a simulated day of about {millions(sizes.day_speed * 86400)} "
         f"trades: alone, and with an order book refreshed every {sizes.book_ms:,} ms and best "
         "bids and offers; one run each."
     )
@@ -151,56 +143,10 @@ ROWS: dict[str, Row] = {
     "memory": memory,
     "help": helps,
     "simulator": simulator,
+    "layers": layers,
+    "layer-minute": layer_minute,
+    "parts": parts,
+    "states": states,
+    "layer-memory": layer_memory,
 }
 """Every row in the order of the table, under the name that `--only` takes."""
-
-
-def _peak_line(runs: DayRuns) -> Line:
-    ours, peers = runs.ours.peak_mb, runs.peers.peak_mb
-    return Line(
-        f"{_millions(runs.trades)} trades, peak memory",
-        f"{ours:,.0f} MB",
-        f"{peers:,.0f} MB",
-        f"{ours / peers:.2f} x DuckDB",
-        Aim(600, unit=" MB"),
-        ours,
-    )
-
-
-def _wall_line(runs: DayRuns) -> Line:
-    what = f"{_millions(runs.trades)} trades, wall time"
-    return _beside(what, runs.ours.seconds, runs.peers.seconds)
-
-
-def _beside(what: str, ours: float, peers: float) -> Line:
-    """A line of seconds without an aim."""
-    return Line(what, _seconds(ours), _seconds(peers), f"{ours / peers:.2f} x DuckDB")
-
-
-def _minute_lines(
-    how: str, histories: Sequence[History], times: Sequence[Sequence[float]]
-) -> list[Line]:
-    middles = [median(each) for each in times]
-    lines = []
-    for history, middle in zip(histories, middles, strict=True):
-        is_first = history is histories[0]
-        ratio = middle / middles[0]
-        days = f"{history.days} day{'s' if history.days > 1 else ''}"
-        lines.append(
-            Line(
-                f"{how}, after {days}",
-                f"{middle * 1000:,.0f} ms",
-                ratio="1" if is_first else f"{ratio:.2f} x {histories[0].days} day",
-                aim=None if is_first else Aim(1.2),
-                judged=None if is_first else ratio,
-            )
-        )
-    return lines
-
-
-def _millions(trades: float) -> str:
-    return f"{trades / 1e6:.0f} M" if trades >= 1e6 else f"{trades:,.0f}"  # noqa: PLR2004
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.2f} s"
