@@ -9,6 +9,13 @@ from functools import cached_property
 import numpy as np
 
 
+class UnknownContractError(Exception):
+    """Sizes are in contracts and neither record nor table says how large one is."""
+
+    def __init__(self, offset: int, source: str) -> None:
+        super().__init__(f"{source} byte {offset}")
+
+
 @dataclass(frozen=True)
 class Block:
     """Whole lines of one day file.

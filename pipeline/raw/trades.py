@@ -18,7 +18,7 @@ from pipeline.exact import (
     parse_decimal,
 )
 from pipeline.instrument import Contract, contract_value
-from pipeline.raw.block import Block, Reject
+from pipeline.raw.block import Block, Reject, UnknownContractError
 from pipeline.raw.digits import MAX_DIGITS, Ints, decimals, unsigned
 from pipeline.raw.lines import RawTrade, read_line
 from pipeline.raw.shape import BadRecordError, TradeAdapter, TradeShape
@@ -49,13 +49,6 @@ _RAW = {
     "ct_mult": pl.String,
     "ct_type": pl.String,
 }
-
-
-class UnknownContractError(Exception):
-    """Sizes are in contracts and neither record nor table says how large one is."""
-
-    def __init__(self, offset: int, source: str) -> None:
-        super().__init__(f"{source} byte {offset}")
 
 
 @dataclass(frozen=True, slots=True)
