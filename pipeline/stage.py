@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -21,13 +21,76 @@ from pipeline.layers import Layer
 if TYPE_CHECKING:
     import polars as pl
 
-    from pipeline.raw.block import Reject
+    from pipeline.raw.block import Block, Reject
 
 P = TypeVar("P", bound=msgspec.Struct)
 C = TypeVar("C", bound=msgspec.Struct)
 
 Row = tuple[int, tuple[Any, ...]]
 """One row of a JSONL layer: its time in microseconds, and the values behind the header keys."""
+
+MINUTE_US = 60_000_000
+BEGINNING_US = -(2**62)
+"""A time before every event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One of the layers that a joined stage reads.
+
+    A row of a layer of events belongs to the time of its `ts`; a bar belongs to its last
+    microsecond, since it is not known before.
+
+    Attributes:
+        columns: which columns the stage needs besides `ts`.
+        required: without it the stage does not run for an instrument; an instrument that lacks
+            an optional input gets rows without it.
+        behind_us: how much of the past, before the window, the stage is shown again.
+        ahead_us: how much of the future, behind the window, the stage must see; the window waits
+            for it.
+        timed_by: rows that carry an id but no time take the time of the first row of that layer
+            whose `last_id` is not below the largest id `reached`.
+    """
+
+    layer: str
+    columns: tuple[str, ...]
+    required: bool = True
+    behind_us: int = 0
+    ahead_us: int = 0
+    timed_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What a joined stage is given: everything its inputs hold for [start_us, end_us).
+
+    Windows begin and end at whole cells of the stage's grid and follow on from each other without
+    holes, so a fold sees each cell whole and never twice.
+
+    Attributes:
+        frames: by layer, polars frames with `ts` (int64, microseconds; a bar's is its beginning)
+            and the columns asked for, in the layer's order: rows from `start_us - behind_us` (or
+            what the last fold said it `needs`) to before `end_us + ahead_us`. Inputs that the
+            instrument does not have are left out.
+        given_up: inputs the window went on without, with the time from which on: nothing is known
+            of them there.
+    """
+
+    frames: dict[str, pl.DataFrame]
+    start_us: int
+    end_us: int
+    given_up: dict[str, int] = field(default_factory=dict)
+
+
+class Kept(Protocol):
+    """Something a carry holds that is no JSON: it is kept as a text in the state."""
+
+    def to_text(self) -> str:
+        """The text."""
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The inverse of `to_text`."""
 
 
 @dataclass(slots=True)
@@ -37,6 +100,7 @@ class Context(Generic[P]):
     Attributes:
         watermark_us: event time, microseconds; every row whose cell ended by then is complete.
             None before the first event.
+        inputs: the layers a joined stage has for this instrument.
         last_ids: for stages that own a `trade_id` column: the last n ids they have written.
         reinstated: in a rebuild, the trades that came too late the first time.
     """
@@ -45,6 +109,7 @@ class Context(Generic[P]):
     contract: Contract
     params: P
     watermark_us: int | None = None
+    inputs: frozenset[str] = frozenset()
     last_ids: Callable[[int], pl.Series] | None = None
     reinstated: Any = None
 
@@ -54,6 +119,8 @@ class Closed(Generic[C]):
     """What a fold gives back: rows per layer, the next carry, and for raw stages the rest.
 
     `watermark_us` is set by stages that read raw data; for all others the engine knows it.
+    `needs` is for joined stages: the time from which on the rows of an input are to be shown once
+    more with the next window, where that is not simply the input's `behind_us`.
     """
 
     carry: C
@@ -66,14 +133,24 @@ class Closed(Generic[C]):
     gaps: int = 0
     watermark_us: int | None = None
     aside: Any = None
+    needs: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Stage(Generic[P, C]):
     """The declaration of one stage.
 
+    A stage decodes raw data, or is streamed the rows of one layer, or joins several layers.
+
     Attributes:
-        source: "raw:KIND" for a stage that decodes raw data, else the name of the layer it reads.
+        source: "raw:KIND" for a stage that decodes raw data, the name of the layer that is
+            streamed to it, or "" for one that joins its `inputs`.
+        decode: for a raw stage, what turns a block of lines into the rows its fold is given; it
+            is called ahead of the fold, in threads.
+        select: for a joined stage with a choice: its inputs, given its parameters and the carry
+            of the stage behind each layer that the instrument has; None: all that there are.
+        grid_us: a joined stage's windows begin and end at multiples of this; 0 for a stage that
+            selects one input and is given its rows as soon as they are there.
         layers: what it writes.
         version: raise it when numbers change; older state is then refused.
         uses_tick: its numbers depend on the instrument's tick in instruments.toml.
@@ -81,11 +158,15 @@ class Stage(Generic[P, C]):
     """
 
     name: str
-    source: str
     layers: tuple[Layer, ...]
     params: type[P]
     carry: type[C]
     fold: Callable[[Any, C, Context[P]], Closed[C]]
+    source: str = ""
+    inputs: tuple[Input, ...] = ()
+    decode: Callable[[Block, Instrument, Contract], Any] | None = None
+    select: Callable[[P, dict[str, dict[str, Any]]], tuple[Input, ...]] | None = None
+    grid_us: int = MINUTE_US
     version: int = 1
     lateness_us: Callable[[P], int] = field(default=lambda _params: 0)
     uses_tick: bool = False
@@ -95,6 +176,21 @@ class Stage(Generic[P, C]):
         """The kind of raw data it decodes, if it does."""
         return self.source.removeprefix("raw:") if self.source.startswith("raw:") else None
 
+    def chosen(self, params: P, carries: dict[str, dict[str, Any]]) -> tuple[Input, ...]:
+        """The inputs of a joined stage, of those layers that there are."""
+        if self.select is not None:
+            return self.select(params, carries)
+        return tuple(each for each in self.inputs if each.layer in carries)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The layers it reads; none if it decodes raw data."""
+        if self.inputs:
+            timers = (each.timed_by for each in self.inputs)
+            named = [each.layer for each in self.inputs]
+            return tuple(dict.fromkeys([*named, *(name for name in timers if name)]))
+        return () if self.raw_kind else (self.source,)
+
 
 def levels(stages: Sequence[Stage[Any, Any]]) -> list[list[Stage[Any, Any]]]:
     """Stages in groups: those of one group do not read each other, only earlier groups' layers.
@@ -103,7 +199,9 @@ def levels(stages: Sequence[Stage[Any, Any]]) -> list[list[Stage[Any, Any]]]:
         graphlib.CycleError: stages read each other in a circle.
     """
     owner = {layer.name: stage.name for stage in stages for layer in stage.layers}
-    graph = {stage.name: [owner[stage.source]] if stage.source in owner else [] for stage in stages}
+    graph = {
+        stage.name: {owner[layer] for layer in stage.reads if layer in owner} for stage in stages
+    }
     sorter = TopologicalSorter(graph)
     sorter.prepare()
     found: list[list[Stage[Any, Any]]] = []

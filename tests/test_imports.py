@@ -22,6 +22,7 @@ LEVELS: dict[str, int] = {
     "errors": 0,
     "exact": 1,
     "instrument": 1,
+    "jit": 1,
     "layers": 1,
     "settings": 2,
     "stage": 2,

@@ -49,7 +49,7 @@ def describe(layer: Layer, stage: Stage[Any, Any]) -> dict[str, Any]:
     return {
         "layer": layer.name,
         "stage": stage.name,
-        "reads": stage.source,
+        "reads": list(stage.reads) or [stage.source],
         "format": layer.format,
         "path": _path(layer),
         "text": layer.text,
@@ -75,7 +75,8 @@ def _path(layer: Layer) -> str:
 def _print(layer: Layer, stage: Stage[Any, Any]) -> None:
     click.echo(f"{layer.name}: {layer.text}")
     click.echo(f"  {_path(layer)}")
-    click.echo(f"  made by stage {stage.name} from {stage.source}")
+    reads = ", ".join(stage.reads or (stage.source,))
+    click.echo(f"  made by stage {stage.name} from {reads}")
     columns = columns_of(layer)
     name = max(len(c.name) for c in columns)
     kind = max(len(c.dtype) for c in columns)

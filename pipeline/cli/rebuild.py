@@ -8,7 +8,7 @@ import click
 
 from pipeline import stages
 from pipeline.cli.choose import choose, instrument_options
-from pipeline.cli.run import Printer, applies, exit_with_worst
+from pipeline.cli.run import Printer, exit_with_worst
 from pipeline.errors import FlowvaultError
 
 
@@ -38,6 +38,7 @@ def command(
     came too late take the place in which they belong. Use it after parameters, contract sizes,
     the version of a stage or raw files have changed.
     """
+    from pipeline.engine.presence import applies  # noqa: PLC0415
     from pipeline.engine.rebuild import rebuild_stage  # noqa: PLC0415
     from pipeline.engine.runner import Vault  # noqa: PLC0415
 

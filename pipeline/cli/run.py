@@ -31,6 +31,14 @@ _SEVERITY = (74, 2, 65, 66, 75)
     "--stage", "names", multiple=True, metavar="NAME", help="Only this stage; may be repeated."
 )
 @click.option("--no-upstream", is_flag=True, help="With --stage: not the stages it reads.")
+@click.option(
+    "--give-up",
+    "give_up_us",
+    callback=lambda _context, _option, text: duration_us(text),
+    metavar="TIME",
+    help="Go on without an input that is more than this behind the others, as 5m; nulls take its "
+    "place for good.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per stage and instrument.")
 @click.pass_obj
 def command(
@@ -41,6 +49,7 @@ def command(
     every: bool,
     names: tuple[str, ...],
     no_upstream: bool,
+    give_up_us: int | None,
     as_json: bool,
 ) -> None:
     """Bring every layer up to date, in dependency order.
@@ -53,9 +62,27 @@ def command(
             raise click.UsageError(f"no stage {name!r}; stages: {known}")
     wanted = list(names) or list(stages.SUMMARY)
     chain = [stages.load(n) for n in wanted] if no_upstream else stages.with_upstream(wanted)
+    instruments = choose(vault, inst_ids, exchange, market, every)
     run_all(
-        vault, choose(vault, inst_ids, exchange, market, every), chain, every=every, as_json=as_json
+        vault, instruments, chain, every=every, as_json=as_json, give_up_us=give_up_us, asked=names
     )
+
+
+_UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+
+
+def duration_us(text: str | None) -> int | None:
+    """A duration such as `90s`, `5m`, `1h` or `1d` in microseconds.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    if text is None:
+        return None
+    number, unit = text[:-1], text[-1:]
+    if not (number.isascii() and number.isdigit() and unit in _UNITS_US):
+        raise click.BadParameter(f"{text!r} is not a time such as 90s, 5m, 1h or 1d")
+    return int(number) * _UNITS_US[unit]
 
 
 def stage_command(name: str) -> click.Command:
@@ -84,6 +111,7 @@ def stage_command(name: str) -> click.Command:
             chain,
             every=every,
             as_json=as_json,
+            asked=(name,),
         )
 
     return stage
@@ -96,8 +124,11 @@ def run_all(
     *,
     every: bool,
     as_json: bool,
+    give_up_us: int | None = None,
+    asked: tuple[str, ...] = (),
 ) -> None:
     """Run stages for instruments; print a line for each, exit with the worst status."""
+    from pipeline.engine.presence import applies  # noqa: PLC0415
     from pipeline.engine.runner import Vault, is_too_bad, run_stages  # noqa: PLC0415
 
     vault = Vault.open(root)
@@ -109,7 +140,7 @@ def run_all(
             if not chosen and not every:
                 printer.error(_nothing_to_read(vault.paths, chain, instrument))
                 statuses.add(MissingInputError.status)
-            for done in run_stages(vault, chosen, instrument, report):
+            for done in run_stages(vault, chosen, instrument, report, give_up_us, asked):
                 if isinstance(done, FlowvaultError):
                     printer.error(done)
                     statuses.add(done.status)
@@ -131,17 +162,9 @@ def exit_with_worst(statuses: set[int]) -> None:
 def _nothing_to_read(
     paths: VaultPaths, chain: list[Stage[Any, Any]], instrument: Instrument
 ) -> MissingInputError:
-    folder = paths.raw(instrument, chain[0].raw_kind or "trades")
-    return MissingInputError(f"{instrument.key}: there is no {folder}", "flowvault status")
-
-
-def applies(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) -> bool:
-    """A stage runs where its raw folder is, or where it or what it reads has run before."""
-    first = stage
-    while (above := stages.upstream(first)) is not None:
-        first = above
-    kind = first.raw_kind or ""
-    return paths.raw(instrument, kind).is_dir() or paths.state(first.name, instrument).is_file()
+    kinds = [stage.raw_kind for stage in chain if stage.raw_kind]
+    folders = " or ".join(str(paths.raw(instrument, kind)) for kind in kinds)
+    return MissingInputError(f"{instrument.key}: there is no {folders}", "flowvault status")
 
 
 def _too_bad(summary: Summary, root: Path) -> DataError:

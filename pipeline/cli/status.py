@@ -14,6 +14,9 @@ from pipeline.engine.paths import VaultPaths, find_instruments
 from pipeline.errors import FlowvaultError, MissingInputError
 from pipeline.instrument import Instrument
 
+_STALLED_US = 120_000_000
+"""An input this far behind the most advanced one is named as what a stage waits for."""
+
 
 @click.command(epilog="Example: flowvault status --json")
 @instrument_options
@@ -31,6 +34,8 @@ def command(
 
     Without -i every instrument of the vault is shown.
     """
+    from pipeline.engine.presence import applies  # noqa: PLC0415
+
     del every
     paths = VaultPaths(vault)
     chosen = [
@@ -46,7 +51,7 @@ def command(
         line
         for instrument in chosen
         for stage in stages.all_stages()
-        if stage.raw_kind is None or paths.raw(instrument, stage.raw_kind).is_dir()
+        if applies(paths, stage, instrument)
         for line in _describe(paths, stage, instrument)
     ]
     if as_json:
@@ -70,8 +75,7 @@ def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dic
     }
     try:
         state = read_state(paths.state(stage.name, instrument))
-        above = stages.upstream(stage)
-        feeder = read_state(paths.state(above.name, instrument)) if above else None
+        above = {name: _state_of(paths, name, instrument) for name in stage.reads}
     except FlowvaultError as error:
         return [{**head, "error": error.message}]
     if state is None:
@@ -80,9 +84,13 @@ def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dic
     behind: dict[str, Any] = {}
     if stage.raw_kind:
         behind["unread_bytes"] = _unread(paths, state, stage.raw_kind, instrument)
-    elif feeder is not None:
-        read = state.upstream[stage.source].position if stage.source in state.upstream else 0
-        behind["unread_rows"] = feeder.parts[stage.source].rows - read
+    elif stage.source:
+        feeder, mark_there = above[stage.source], state.upstream.get(stage.source)
+        if feeder is not None:
+            read = mark_there.position if mark_there is not None else 0
+            behind["unread_rows"] = feeder.parts[stage.source].rows - read
+    else:
+        behind |= _waiting(state, above)
     lines = []
     for layer in stage.layers:
         own = state.layers.get(layer.name)
@@ -102,6 +110,34 @@ def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dic
         lines[0] |= {"late": counts.late, "duplicate": counts.duplicate, "bad": counts.bad}
         lines[0]["held"] = int(state.carry.get("held") is not None)
     return lines
+
+
+def _state_of(paths: VaultPaths, layer: str, instrument: Instrument) -> Any:
+    from pipeline.engine.runner import read_state  # noqa: PLC0415
+
+    return read_state(paths.state(stages.owner(layer).name, instrument))
+
+
+def _waiting(state: Any, above: dict[str, Any]) -> dict[str, Any]:
+    """How far a joined stage is behind its most advanced input, and for which one it waits."""
+    marks = {
+        name: each.watermark_us
+        for name, each in above.items()
+        if name in state.upstream and each is not None
+    }
+    furthest = max((at for at in marks.values() if at is not None), default=None)
+    if furthest is None:
+        return {"behind_s": None}
+    own = state.watermark_us
+    found: dict[str, Any] = {"behind_s": None if own is None else (furthest - own) / 1e6}
+    slowest = min(marks, key=lambda name: marks[name] or 0)
+    slow = marks[slowest]
+    if slow is None or furthest - slow > _STALLED_US:
+        found["waits_for"] = slowest
+    given_up = {name: spans for name, spans in state.given_up.items() if spans}
+    if given_up:
+        found["given_up"] = {name: len(spans) for name, spans in given_up.items()}
+    return found
 
 
 def _unread(paths: VaultPaths, state: Any, kind: str, instrument: Instrument) -> int:
@@ -132,12 +168,21 @@ def _print(lines: list[dict[str, Any]]) -> None:
         if "error" in line:
             click.echo(f"  {line['layer']:<16}{line['error']}")
             continue
-        behind = (
-            f"{line['unread_bytes']:,} B"
-            if "unread_bytes" in line
-            else f"{line.get('unread_rows', 0):,} rows"
-        )
+        behind = _behind(line)
         last = line["last_row"] or "-"
         notes = [f"{line[n]:,} {n}" for n in ("late", "duplicate", "bad", "held") if line.get(n)]
+        if "waits_for" in line:
+            notes.append(f"waits for {line['waits_for']} (or: flowvault run --give-up 5m)")
+        notes += [f"went on without {name}" for name in line.get("given_up", ())]
         note = "  " + ", ".join(notes) if notes else ""
         click.echo(f"  {line['layer']:<16}{line['rows']:>12,}  {last:<26}{behind:>14}{note}")
+
+
+def _behind(line: dict[str, Any]) -> str:
+    """How far a layer is behind what it reads."""
+    if "unread_bytes" in line:
+        return f"{line['unread_bytes']:,} B"
+    if "unread_rows" in line:
+        return f"{line['unread_rows']:,} rows"
+    seconds = line.get("behind_s")
+    return "-" if seconds is None else f"{seconds:,.0f} s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from pipeline.errors import MissingInputError
 from pipeline.instrument import Instrument
 
 _POLL_S = 0.2
+_HUMAN = ("orderflow_1m",)
 
 
 @click.command(epilog="Example: flowvault tail volume -i BTC-USDT-SWAP -n 3 -f")
@@ -20,6 +22,7 @@ _POLL_S = 0.2
 @instrument_options
 @click.option("-n", "count", type=click.IntRange(min=0), default=5, show_default=True, help="Rows.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing rows as they are committed.")
+@click.option("--human", is_flag=True, help="Sentences in place of JSON (orderflow).")
 @click.pass_obj
 def command(
     vault: Path,
@@ -30,6 +33,7 @@ def command(
     every: bool,
     count: int,
     follow: bool,
+    human: bool,
 ) -> None:
     """Print the last committed rows of a LAYER (a layer's or a stage's name).
 
@@ -42,14 +46,38 @@ def command(
     if found is None:
         known = ", ".join(stages.layers())
         raise click.UsageError(f"no layer {layer!r}; layers: {known}")
+    if human and found[0].name not in _HUMAN:
+        raise click.UsageError(f"--human knows {', '.join(_HUMAN)}; {found[0].name} is JSON only")
     instruments = choose(vault, inst_ids, exchange, market, every)
     if follow and len(instruments) > 1:
         raise click.UsageError("-f follows one instrument")
     for instrument in instruments:
-        _print(vault, found[0].name, instrument, count, follow=follow)
+        say = _sentences if human else _as_it_is
+        _print(vault, found[0].name, instrument, count, say, follow=follow)
 
 
-def _print(vault: Path, name: str, instrument: Instrument, count: int, *, follow: bool) -> None:
+def _as_it_is(lines: bytes) -> None:
+    click.echo(lines, nl=False)
+
+
+def _sentences(lines: bytes) -> None:
+    import msgspec  # noqa: PLC0415
+
+    from pipeline.calc.sentences import sentence  # noqa: PLC0415
+
+    for line in lines.splitlines():
+        click.echo(sentence(msgspec.json.decode(line)))
+
+
+def _print(
+    vault: Path,
+    name: str,
+    instrument: Instrument,
+    count: int,
+    say: Callable[[bytes], None],
+    *,
+    follow: bool,
+) -> None:
     from pipeline.engine import reader  # noqa: PLC0415
     from pipeline.engine.paths import VaultPaths  # noqa: PLC0415
 
@@ -68,17 +96,24 @@ def _print(vault: Path, name: str, instrument: Instrument, count: int, *, follow
         max(0, at - count) if layer.format == "parquet" else None,
         at,
         count,
+        say,
     )
     while follow:
         time.sleep(_POLL_S)
         now = reader.committed_length(vault, layer, stage.name, instrument)
         if now > at:
-            _show(vault, name, instrument, at, now, None)
+            _show(vault, name, instrument, at, now, None, say)
         at = now
 
 
 def _show(
-    vault: Path, name: str, instrument: Instrument, start: int | None, end: int, count: int | None
+    vault: Path,
+    name: str,
+    instrument: Instrument,
+    start: int | None,
+    end: int,
+    count: int | None,
+    say: Callable[[bytes], None],
 ) -> None:
     """Print rows [start, end) of a layer; of a JSONL layer the last `count` if that is given."""
     from pipeline.engine import reader  # noqa: PLC0415
@@ -96,7 +131,7 @@ def _show(
         return
     path = folder / layer.file
     if count is None:
-        click.echo(reader.lines_between(path, start or 0, end), nl=False)
+        say(reader.lines_between(path, start or 0, end))
     else:
         for line in reader.last_lines(path, end, count):
-            click.echo(line, nl=False)
+            say(line)

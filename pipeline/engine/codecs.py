@@ -10,6 +10,26 @@ import polars as pl
 from pipeline.calc.tickfile import READ_COLUMNS, TickCodec
 from pipeline.engine.parts import Codec
 
+_SIMPLE: dict[str, Any] = {
+    "float": pl.Float64,
+    "float64": pl.Float64,
+    "int": pl.Int64,
+    "int64": pl.Int64,
+    "int32": pl.Int32,
+    "int8": pl.Int8,
+    "bool": pl.Boolean,
+    "string": pl.String,
+    "list": pl.String,  # of objects, in a JSONL layer: handed on as JSON
+    "timestamp[us, UTC]": pl.Datetime("us", "UTC"),
+}
+
+
+def polars_type(dtype: str) -> Any:
+    """The polars type of a column's declared type, `float64` or `list[float64]`."""
+    if dtype.startswith("list["):
+        return pl.List(polars_type(dtype[5:-1]))
+    return _SIMPLE[dtype]
+
 
 class FrameCodec:
     """Layers whose public columns are all there is."""
@@ -26,9 +46,10 @@ class FrameCodec:
         """`second` behind `first`."""
         return pl.concat([first, second])
 
-    def last_us(self, rows: pl.DataFrame) -> int:
-        """Time of the last row, microseconds."""
-        return int(rows["ts"].dt.timestamp("us")[-1])
+    def last_us(self, rows: pl.DataFrame) -> int | None:
+        """Time of the last row, microseconds; None if it carries none."""
+        last: int | None = rows["ts"].dt.timestamp("us")[-1]
+        return last
 
     def newest_us(self, rows: pl.DataFrame) -> int:
         """Largest time of any row, microseconds."""

@@ -17,27 +17,28 @@ from pipeline.engine.rows import encode_reject, encode_rows
 from pipeline.engine.state import LayerMark, Parts, State
 from pipeline.errors import StateError
 from pipeline.instrument import Instrument
-from pipeline.layers import Layer
 from pipeline.raw.block import Reject
+from pipeline.stage import Stage
 
 
 class Outputs:
     """The files of a stage, below `base` (the vault, or the folder of a rebuild)."""
 
     def __init__(
-        self, base: Path, instrument: Instrument, layers: Sequence[Layer], state: State, hint: str
+        self, base: Path, instrument: Instrument, stage: Stage[Any, Any], state: State, hint: str
     ) -> None:
         self.base = base
         self.instrument = instrument
         self._marks = {name: msgspec.structs.replace(m) for name, m in state.layers.items()}
         self._hint = hint
         self._paths = VaultPaths(base)
-        self._layers = {layer.name: layer for layer in layers}
+        self._layers = {layer.name: layer for layer in stage.layers}
+        self._raw_kind = stage.raw_kind or ""
         self._jsonl: dict[str, JsonlOutput] = {}
         self._parts: dict[str, PartsOutput[Any]] = {}
         for relative, length in state.outputs.items():
             self._jsonl[relative] = JsonlOutput(base / relative, length)
-        for layer in layers:
+        for layer in stage.layers:
             folder = self._paths.derived(layer.folder, instrument)
             if layer.format == "parquet":
                 committed = state.parts.get(layer.name) or Parts(0, layer.part_rows)
@@ -79,9 +80,9 @@ class Outputs:
                 height = len(new)
                 mark.last_us = new[-1][0] if new else mark.last_us
             mark.rows += height
-            count += 0 if name == "gaps" else height
+            count += 0 if layer.folder == "gaps" else height
         for reject in rejects:
-            folder = self._paths.quarantine(self.instrument, "trades")
+            folder = self._paths.quarantine(self.instrument, self._raw_kind)
             self._file(folder / f"{reject.day}.jsonl").append(encode_reject(reject))
         return count
 

@@ -43,8 +43,8 @@ class Codec(Protocol[R]):
     def join(self, first: R, second: R) -> R:
         """`second` behind `first`."""
 
-    def last_us(self, rows: R) -> int:
-        """Time of the last row, microseconds."""
+    def last_us(self, rows: R) -> int | None:
+        """Time of the last row, microseconds; None if it carries none."""
 
     def newest_us(self, rows: R) -> int:
         """Largest time of any row, microseconds."""

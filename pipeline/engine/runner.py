@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,21 +16,19 @@ import msgspec
 from pipeline import stages
 from pipeline.engine import lock
 from pipeline.engine import state as states
-from pipeline.engine.ahead import THREADS, ahead
-from pipeline.engine.codecs import codec_of
-from pipeline.engine.feed import RawFeed
+from pipeline.engine.ahead import THREADS
+from pipeline.engine.join import Join
 from pipeline.engine.outputs import Outputs
-from pipeline.engine.parts import read_rows
 from pipeline.engine.paths import VaultPaths
-from pipeline.engine.state import Counts, FileMark, RowMark, State
+from pipeline.engine.presence import has_data
+from pipeline.engine.sources import Batch, joined_batches, raw_batches, streamed_batches
+from pipeline.engine.state import Counts, RowMark, State
 from pipeline.engine.swap import finish_swap
 from pipeline.errors import DiskError, FlowvaultError, MissingInputError, StateError
 from pipeline.instrument import Instrument, contract_of, load_table, unknown_contract
-from pipeline.raw.adapters import trade_adapter
-from pipeline.raw.block import Block
-from pipeline.raw.trades import UnknownContractError, decode
+from pipeline.raw.block import UnknownContractError
 from pipeline.settings import Settings
-from pipeline.stage import Context, Stage, levels
+from pipeline.stage import Context, Input, Stage, levels
 
 COMMIT_ROWS = 600_000
 """A long backfill commits about this often, so that a kill costs seconds."""
@@ -86,6 +84,7 @@ class StageRun:
         base: Path | None = None,
         reinstated: Any = None,
         report: Report | None = None,
+        give_up_us: int | None = None,
     ) -> None:
         self.vault = vault
         self.stage = stage
@@ -97,6 +96,9 @@ class StageRun:
         self.hint = f"flowvault rebuild {stage.name} {instrument.options}"
         self.summary = Summary(stage.name, instrument)
         self.asides: list[Any] = []
+        self.give_up_us = give_up_us
+        self._above: dict[str, State] = {}
+        self._inputs: tuple[Input, ...] = ()
         self._reinstated = reinstated
         self._report = report or (lambda _what, _count: None)
         self._pending = 0
@@ -131,11 +133,9 @@ class StageRun:
                 finish_swap(self.vault.paths, self.stage, self.instrument)
             self.state = self._load()
             self._before = msgspec.structs.replace(self.state.counts)
-            self._outputs = Outputs(
-                self.base, self.instrument, self.stage.layers, self.state, self.hint
-            )
+            self._outputs = Outputs(self.base, self.instrument, self.stage, self.state, self.hint)
             self._outputs.recover()
-            self._carry = msgspec.convert(self.state.carry, self.stage.carry)
+            self._carry = states.thaw(self.state.carry, self.stage.carry)
             self._context: Context[Any] = Context(
                 self.instrument,
                 self.contract,
@@ -151,7 +151,7 @@ class StageRun:
 
     def batches(self) -> Iterator[Batch]:
         """What is new in the input, in order."""
-        source = self._raw_batches() if self.stage.raw_kind else self._upstream_batches()
+        source = self._batches()
         while True:
             started = time.perf_counter()
             with self._guarded():
@@ -175,7 +175,7 @@ class StageRun:
             written = self._outputs.add(closed.rows, closed.rejects)
             if closed.aside is not None:
                 self.asides.append(closed.aside)
-            batch.advance(state)
+            batch.advance(state, closed)
             state.counts = state.counts.plus(
                 Counts(
                     rows_in=closed.rows_in if self.stage.raw_kind else batch.size,
@@ -198,7 +198,8 @@ class StageRun:
         """Commit what is left, if anything moved, and sum up."""
         started = time.perf_counter()
         with self._guarded():
-            if self._outputs.is_dirty or _position(self.state) != self._committed:
+            is_new = not self.state.generation and not (self.stage.inputs and not self._inputs)
+            if is_new or self._outputs.is_dirty or _position(self.state) != self._committed:
                 self._commit()
         after = self.state.counts
         for name in after.__struct_fields__:
@@ -231,7 +232,7 @@ class StageRun:
         self._check_upstream()
         state = self.state
         self._outputs.write(state)
-        state.carry = msgspec.to_builtins(self._carry)
+        state.carry = states.freeze(self._carry)
         state.generation += 1
         state.swapping = False
         states.save(self._state_path, state)
@@ -240,11 +241,11 @@ class StageRun:
 
     def _check_upstream(self) -> None:
         """Refuse to commit rows that were made from files a rebuild has since replaced."""
-        for mark in self.state.upstream.values():
-            owner = stages.upstream(self.stage)
-            above = owner and read_state(self.vault.paths.state(owner.name, self.instrument))
+        for name, mark in self.state.upstream.items():
+            owner = stages.owner(name)
+            above = read_state(self.vault.paths.state(owner.name, self.instrument))
             if above and above.epoch != mark.epoch:
-                raise self._rebuilt(self.stage.source)
+                raise self._rebuilt(name)
 
     def _rebuilt(self, layer: str) -> StateError:
         message = f"{self.what} stands on rows of {layer} that were rebuilt since"
@@ -303,110 +304,110 @@ class StageRun:
             params["tick"] = self.contract.tick
         return params
 
-    def _raw_batches(self) -> Iterator[Batch]:
-        kind = self.stage.raw_kind or ""
-        folder = self.vault.paths.raw(self.instrument, kind)
-        marks = self.state.raw.get(kind, [])
-        if not folder.is_dir() and not marks:
-            raise MissingInputError(
-                f"{self.instrument.key}: no raw {kind} at {folder}", "flowvault status"
-            )
-        feed = RawFeed(
-            folder, self.vault.root, self.hint, [msgspec.structs.replace(m) for m in marks]
-        )
-        adapter = trade_adapter(self.instrument.exchange)
-
-        def decoded(block: Block) -> Any:
-            return decode(block, adapter, self.instrument.inst_id, self.contract)
-
-        try:
-            for rows, after in ahead(decoded, feed.blocks()):
-                yield Batch(rows, None, rows.records, partial(_set_marks, kind, after))
-        except UnknownContractError as error:
-            raise unknown_contract(self.instrument, self.vault.root, str(error)) from error
-        _set_marks(kind, feed.snapshot(), self.state)
-
     def prepare(self) -> None:
-        """Look up the layer this stage reads, if it does not read raw data.
+        """Look up the layers this stage reads, if it does not read raw data.
+
+        Which inputs a joined stage has is settled when its state is made.
 
         Raises:
-            StateError: the layer was rebuilt since this stage read it.
-            MissingInputError: the layer has never been made.
+            StateError: a layer was rebuilt since this stage read it.
+            MissingInputError: a layer it needs has never been made.
         """
-        owner, source = stages.upstream(self.stage), self.stage.source
-        if owner is None:
-            return
+        is_new = not self.state.upstream
+        for name in self.stage.reads:
+            owner = stages.owner(name)
+            if not is_new and name not in self.state.upstream:
+                continue
+            if self.stage.inputs and is_new and not self._has(owner):
+                continue
+            self._above[name] = self._look_up(name, owner)
+        if self.stage.inputs:
+            self._inputs = self._choose()
+            self._context.inputs = frozenset(each.layer for each in self._inputs)
+        for name, above in self._above.items():
+            mark = self.state.upstream.setdefault(name, RowMark(0, above.epoch))
+            if mark.epoch != above.epoch:
+                raise self._rebuilt(name)
+            self._note_missing_rows(name, above, mark)
+
+    def _has(self, owner: Stage[Any, Any]) -> bool:
+        return has_data(self.vault.paths, owner, self.instrument)
+
+    def _look_up(self, name: str, owner: Stage[Any, Any]) -> State:
+        """The state of the stage behind an input."""
+        command = f"flowvault {owner.name} {self.instrument.options}"
         above = read_state(self.vault.paths.state(owner.name, self.instrument))
         if above is None:
-            raise MissingInputError(
-                f"{self.what}: no layer {source} yet",
-                f"flowvault {owner.name} {self.instrument.options}",
-            )
+            raise MissingInputError(f"{self.what}: no layer {name} yet", command)
         if above.swapping:
-            message = f"{self.what}: a rebuild of {owner.name} was interrupted"
-            raise StateError(message, f"flowvault {owner.name} {self.instrument.options}")
-        self._above = above
-        mark = self.state.upstream.setdefault(source, RowMark(0, above.epoch))
-        if mark.epoch != above.epoch:
-            raise self._rebuilt(source)
-        rows = above.parts[source].rows
-        if rows < mark.position:
-            note = f"waits: {owner.name} has {rows} rows, {mark.position} were read before"
+            raise StateError(f"{self.what}: a rebuild of {owner.name} was interrupted", command)
+        return above
+
+    def _choose(self) -> tuple[Input, ...]:
+        """The inputs of a joined stage, and only their states kept."""
+        carries = {name: above.carry for name, above in self._above.items()}
+        chosen = self.stage.chosen(self.params, carries)
+        names = {each.layer for each in chosen} | {e.timed_by for e in chosen if e.timed_by}
+        lacking = [e.layer for e in self.stage.inputs if e.required and e.layer not in names]
+        if lacking:
+            message = f"{self.what}: no layer {lacking[0]} yet"
+            hint = f"flowvault {stages.owner(lacking[0]).name} {self.instrument.options}"
+            raise MissingInputError(message, hint)
+        if not names:
+            self.summary.notes.append("waits: none of the layers it reads can be used yet")
+        self._above = {name: self._above[name] for name in self._above if name in names}
+        return chosen
+
+    def _note_missing_rows(self, name: str, above: State, mark: RowMark) -> None:
+        parts = above.parts.get(name)
+        if parts is not None and parts.rows < mark.position:
+            owner = stages.owner(name).name
+            note = f"waits: {owner} has {parts.rows} rows, {mark.position} were read before"
             self.summary.notes.append(note)
 
     @property
-    def position(self) -> int:
-        """How many rows of the layer it reads are behind this stage."""
+    def group(self) -> tuple[Any, ...]:
+        """Runs with the same key can be fed the same batches."""
         mark = self.state.upstream.get(self.stage.source)
-        return 0 if mark is None else mark.position
+        if mark is None:
+            return (self.stage.name,)
+        return self.stage.source, mark.position
 
-    def _upstream_batches(self) -> Iterator[Batch]:
-        above, source = self._above, self.stage.source
-        layer = stages.layers()[source][0]
-        codec, columns = codec_of(source)
-        folder = self.vault.paths.derived(layer.folder, self.instrument)
-        listing, clock, position = above.parts[source], self.state.watermark_us, self.position
-        owner = stages.upstream(self.stage) or self.stage
-        hint = f"flowvault rebuild {owner.name} {self.instrument.options}"
-        for rows, _ in _readable(read_rows(folder, listing, position, codec, columns), hint):
-            for run in codec.runs(rows):
-                newest, reached = (
-                    codec.newest_us(run) - above.lateness_us,
-                    position + codec.height(run),
-                )
-                is_last = reached == listing.rows
-                clock = above.watermark_us if is_last else max(newest, clock or newest)
-                move = partial(_set_position, source, reached)
-                yield Batch(run, clock, reached - position, move)
-                position = reached
-
-
-def _readable(rows: Iterator[Any], hint: str) -> Iterator[Any]:
-    """Rows of the layer above; what is wrong with them is mended by rebuilding that one."""
-    try:
-        yield from rows
-    except StateError as error:
-        raise StateError(error.message, hint) from error
-    except FileNotFoundError as error:
-        raise StateError(f"{error.filename}: committed rows are gone", hint) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """New input rows with the watermark behind them; `advance` moves a state past them."""
-
-    rows: Any
-    watermark_us: int | None
-    size: int
-    advance: Callable[[State], None]
-
-
-def _set_marks(kind: str, marks: list[FileMark], state: State) -> None:
-    state.raw[kind] = marks
-
-
-def _set_position(source: str, position: int, state: State) -> None:
-    state.upstream[source].position = position
+    def _batches(self) -> Iterator[Batch]:
+        """What is new, from wherever this stage reads."""
+        stage, paths, state = self.stage, self.vault.paths, self.state
+        if stage.raw_kind:
+            rows = raw_batches(stage, self.instrument, self.contract, paths, state, self.hint)
+        elif stage.inputs:
+            join = Join(
+                paths,
+                self.instrument,
+                self._inputs,
+                stage.grid_us,
+                self._above,
+                state.upstream,
+                state.watermark_us,
+                self.give_up_us,
+            )
+            rows = joined_batches(join)
+        else:
+            above = self._above[stage.source]
+            rows = streamed_batches(stage, self.instrument, paths, state, above)
+        try:
+            yield from rows
+        except UnknownContractError as error:
+            raise unknown_contract(self.instrument, self.vault.root, str(error)) from error
+        except (StateError, FileNotFoundError) as error:
+            if stage.raw_kind:
+                raise
+            message = (
+                error.message
+                if isinstance(error, StateError)
+                else f"{error.filename}: committed rows are gone"
+            )
+            first = stages.owner(next(iter(self._above))).name
+            hint = f"flowvault rebuild {first} {self.instrument.options}"
+            raise StateError(message, hint) from error
 
 
 def read_state(path: Path) -> State | None:
@@ -435,10 +436,14 @@ def _position(state: State) -> tuple[Any, ...]:
 
 
 def run_stage(
-    vault: Vault, stage: Stage[Any, Any], instrument: Instrument, report: Report | None = None
+    vault: Vault,
+    stage: Stage[Any, Any],
+    instrument: Instrument,
+    report: Report | None = None,
+    give_up_us: int | None = None,
 ) -> Summary:
     """Bring one stage of one instrument up to date; see `StageRun.run`."""
-    return StageRun(vault, stage, instrument, report=report).run()
+    return StageRun(vault, stage, instrument, report=report, give_up_us=give_up_us).run()
 
 
 def run_stages(
@@ -446,28 +451,35 @@ def run_stages(
     chain: Sequence[Stage[Any, Any]],
     instrument: Instrument,
     report: Report | None = None,
+    give_up_us: int | None = None,
+    asked: Collection[str] = (),
 ) -> Iterator[Summary | FlowvaultError]:
     """Run stages of one instrument in dependency order, those of one level side by side.
 
-    Yields a summary or the error of each; what reads a stage that failed is left out.
+    Yields a summary or the error of each; what reads a stage that failed is left out, and so is,
+    unless asked for by name, a joined stage for which the instrument has nothing.
     """
     failed: set[str] = set()
     for level in levels(chain):
         able = []
         for stage in level:
-            above = stages.upstream(stage)
-            if above is not None and above.name in failed:
+            if any(above.name in failed for above in stages.upstreams(stage)):
                 failed.add(stage.name)
-            else:
+            elif stage.name in asked or has_data(vault.paths, stage, instrument):
                 able.append(stage)
-        for stage, done in zip(able, _run_level(vault, able, instrument, report), strict=True):
+        results = _run_level(vault, able, instrument, report, give_up_us)
+        for stage, done in zip(able, results, strict=True):
             if isinstance(done, FlowvaultError):
                 failed.add(stage.name)
             yield done
 
 
 def _run_level(
-    vault: Vault, level: list[Stage[Any, Any]], instrument: Instrument, report: Report | None
+    vault: Vault,
+    level: list[Stage[Any, Any]],
+    instrument: Instrument,
+    report: Report | None,
+    give_up_us: int | None,
 ) -> list[Summary | FlowvaultError]:
     """Run stages that do not read each other; those that go on from the same row read together."""
     done: dict[str, Summary | FlowvaultError] = {}
@@ -475,15 +487,14 @@ def _run_level(
     with ExitStack() as held, ThreadPoolExecutor(THREADS, "stage") as pool:
         for stage in level:
             try:
-                run = StageRun(vault, stage, instrument, report=report)
+                run = StageRun(vault, stage, instrument, report=report, give_up_us=give_up_us)
                 held.enter_context(run.opened())
                 run.prepare()
             except FlowvaultError as error:
                 done[stage.name] = error
                 continue
             done[stage.name] = run.summary
-            key = stage.name if stage.raw_kind else (stage.source, run.position)
-            together.setdefault(key, []).append(run)
+            together.setdefault(run.group, []).append(run)
         for group in together.values():
             done.update(_run_group(group, pool))
     return [done[stage.name] for stage in level]

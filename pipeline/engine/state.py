@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from pipeline.engine import disk
 from pipeline.errors import StateError
+
+C = TypeVar("C", bound=msgspec.Struct)
 
 SCHEMA = 1
 _NEW_GENERATIONS = 2
@@ -53,10 +55,14 @@ class FileMark(msgspec.Struct):
 
 
 class RowMark(msgspec.Struct):
-    """How far an upstream layer has been read: rows of a Parquet layer, bytes of a JSONL one."""
+    """How far an upstream layer has been read: rows of a Parquet layer, bytes of a JSONL one.
+
+    `from_us`: rows are shown again from this time on, where the stage has said so.
+    """
 
     position: int = 0
     epoch: int = 0
+    from_us: int | None = None
 
 
 class Parts(msgspec.Struct):
@@ -98,7 +104,8 @@ class State(msgspec.Struct):
     """Everything that outlives a run of one stage for one instrument.
 
     `watermark_us`: every row whose time ended by then is written. `epoch` rises with every
-    rebuild, so that downstream stages notice.
+    rebuild, so that downstream stages notice. `given_up`: by input, the times [from, to) that
+    a joined stage went through without it, in microseconds.
     """
 
     stage: str
@@ -115,9 +122,21 @@ class State(msgspec.Struct):
     upstream: dict[str, RowMark] = {}
     outputs: dict[str, int] = {}
     parts: dict[str, Parts] = {}
+    given_up: dict[str, list[tuple[int, int]]] = {}
     counts: Counts = msgspec.field(default_factory=Counts)
     swapping: bool = False
     carry: dict[str, Any] = {}
+
+
+def freeze(carry: msgspec.Struct) -> dict[str, Any]:
+    """A carry as plain JSON values."""
+    found: dict[str, Any] = msgspec.to_builtins(carry, enc_hook=lambda each: each.to_text())
+    return found
+
+
+def thaw(carry: dict[str, Any], kind: type[C]) -> C:
+    """The inverse of `freeze`."""
+    return msgspec.convert(carry, kind, dec_hook=lambda each, text: each.from_text(text))
 
 
 def encode(state: State) -> bytes:

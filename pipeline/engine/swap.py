@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline import stages
 from pipeline.engine import disk
 from pipeline.engine import state as states
 from pipeline.engine.paths import VaultPaths
@@ -81,10 +82,12 @@ def _move_files(
         disk.sync(done)
         disk.sync_dir(inner.root)
     wanted = set(keep)
+    foreign = _files_of_others(stage)
     for source, target in pairs:
         if target.is_dir():
             for path in sorted(target.iterdir()):
-                if path.is_file() and paths.relative(path) not in wanted:
+                is_own = path.is_file() and path.name not in foreign
+                if is_own and paths.relative(path) not in wanted:
                     disk.remove(path)
         if source.is_dir():
             disk.make_dir(target)
@@ -104,3 +107,13 @@ def _kept(path: Path) -> list[str] | None:
 
 def _folders(stage: Stage[Any, Any]) -> list[str]:
     return sorted({layer.folder for layer in stage.layers})
+
+
+def _files_of_others(stage: Stage[Any, Any]) -> set[str]:
+    """Files that other stages keep in folders of this one."""
+    folders = _folders(stage)
+    return {
+        layer.file
+        for layer, owner in stages.layers().values()
+        if owner.name != stage.name and layer.folder in folders
+    }

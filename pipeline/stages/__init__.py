@@ -5,6 +5,7 @@ The modules are loaded when needed, so that `flowvault --help` stays quick.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -24,6 +25,14 @@ SUMMARY = {
     "extremes": "Poor and unfinished highs and lows of the session, by half hours.",
     "vpin": "Order-flow toxicity by volume buckets (VPIN).",
     "impact": "Price impact by minute: Kyle's lambda and Amihud's illiquidity.",
+    "book": "Order books rebuilt from snapshots and updates, checked by sequence ids (Parquet).",
+    "bbo": "Best bids and offers as the exchange sends them (Parquet).",
+    "quote": "The best bid and offer in time, from the best source an instrument has (Parquet).",
+    "flow": "Order flow at the touch by minute: imbalance, OFI, OFI of the first five levels.",
+    "micro": "Market quality by minute: spread, depth, and what a large order would cost.",
+    "costs": "Cost of trading by minute: effective spread, split into realised and impact.",
+    "buckets": "Liquidity by distance from the mid, and walls, at each minute's end.",
+    "orderflow": "One verdict a minute from seven order-flow factors, with its reasons.",
 }
 
 
@@ -45,19 +54,25 @@ def layers() -> dict[str, tuple[Layer, Stage[Any, Any]]]:
     return {layer.name: (layer, stage) for stage in all_stages() for layer in stage.layers}
 
 
-def upstream(stage: Stage[Any, Any]) -> Stage[Any, Any] | None:
-    """The stage whose layer this one reads, if it does not read raw data."""
-    return None if stage.raw_kind else layers()[stage.source][1]
+def owner(layer: str) -> Stage[Any, Any]:
+    """The stage that writes a layer."""
+    return layers()[layer][1]
 
 
-def with_upstream(names: list[str]) -> list[Stage[Any, Any]]:
+def upstreams(stage: Stage[Any, Any]) -> list[Stage[Any, Any]]:
+    """The stages whose layers this one reads; none if it decodes raw data."""
+    return list({owner(layer).name: owner(layer) for layer in stage.reads}.values())
+
+
+def with_upstream(names: Iterable[str]) -> list[Stage[Any, Any]]:
     """The named stages and all they read, in order."""
     wanted: set[str] = set()
-    for name in names:
-        stage: Stage[Any, Any] | None = load(name)
-        while stage is not None and stage.name not in wanted:
+    waiting = [load(name) for name in names]
+    while waiting:
+        stage = waiting.pop()
+        if stage.name not in wanted:
             wanted.add(stage.name)
-            stage = upstream(stage)
+            waiting += upstreams(stage)
     return [stage for stage in all_stages() if stage.name in wanted]
 
 
@@ -65,7 +80,6 @@ def with_downstream(name: str) -> list[Stage[Any, Any]]:
     """The named stage and all that read it, directly or not, in order."""
     wanted = {name}
     for stage in all_stages():
-        source = upstream(stage)
-        if source is not None and source.name in wanted:
+        if any(above.name in wanted for above in upstreams(stage)):
             wanted.add(stage.name)
     return [stage for stage in all_stages() if stage.name in wanted]

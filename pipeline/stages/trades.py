@@ -19,11 +19,12 @@ import polars as pl
 
 from pipeline.calc.ticks import Ticks, join
 from pipeline.exact import check_positive
+from pipeline.instrument import Contract, Instrument
 from pipeline.layers import Column, Layer
 from pipeline.raw.adapters import trade_adapter
 from pipeline.raw.block import Block, Reject
 from pipeline.raw.digits import MAX_DIGITS, POWERS, Flags, Ints
-from pipeline.raw.trades import TradeBatch
+from pipeline.raw.trades import TradeBatch, decode
 from pipeline.stage import Closed, Context, Row, Stage
 
 MINUTE_US = 60_000_000
@@ -490,9 +491,15 @@ GAPS = Layer(
     stamp="ms",
 )
 
+
+def _decode(block: Block, instrument: Instrument, contract: Contract) -> TradeBatch:
+    return decode(block, trade_adapter(instrument.exchange), instrument.inst_id, contract)
+
+
 STAGE = Stage(
     name="trades",
     source="raw:trades",
+    decode=_decode,
     layers=(TRADES, GAPS),
     params=Params,
     carry=Carry,

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine import parts, runner
+from pipeline.engine import parts, sources
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.reader import committed_length, lines_between
 from pipeline.engine.runner import Vault, run_stage
@@ -92,12 +92,12 @@ def test_downstream_reads_while_upstream_commits(
     real = parts.read_rows
 
     def overtaken(*arguments: Any, **more: Any) -> Any:
-        monkeypatch.setattr(runner, "read_rows", real)
+        monkeypatch.setattr(sources, "read_rows", real)
         grow(vault, arena.truth.raw, arena.truth.raw.total)
         run_stage(opened, TRADES, INSTRUMENT)
         return real(*arguments, **more)
 
-    monkeypatch.setattr(runner, "read_rows", overtaken)
+    monkeypatch.setattr(sources, "read_rows", overtaken)
     run_stage(opened, VOLUME, INSTRUMENT)
     assert arena.finish(vault) is None
 

@@ -30,10 +30,11 @@ GENERATED_KINDS = frozenset(("trades",))
 """Kinds of raw data that `feedstock` makes."""
 
 
-def root_kind(stage: AnyStage) -> str:
-    """The kind of raw data at the head of a stage's chain."""
-    above = stages.upstream(stage)
-    return root_kind(above) if above is not None else stage.raw_kind or ""
+def root_kinds(stage: AnyStage) -> set[str]:
+    """The kinds of raw data at the heads of a stage's chains."""
+    if stage.raw_kind:
+        return {stage.raw_kind}
+    return {kind for above in stages.upstreams(stage) for kind in root_kinds(above)}
 
 
 def chain() -> list[AnyStage]:

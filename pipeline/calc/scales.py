@@ -1,0 +1,59 @@
+"""The scales at which a feed's prices and sizes are held as integers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Small = npt.NDArray[np.int8]
+Floats = npt.NDArray[np.float64]
+
+_LIMIT = float(2**53)
+_POWERS = 10 ** np.arange(19, dtype=np.int64)
+
+
+class Numbers(NamedTuple):
+    """A column of exact decimals: digits / 10**decimals."""
+
+    digits: Ints
+    decimals: Small
+
+    def where(self, chosen: slice | npt.NDArray[np.bool_]) -> Numbers:
+        """Some of them."""
+        return Numbers(self.digits[chosen], self.decimals[chosen])
+
+
+class Scale(msgspec.Struct):
+    """Values are integers / 10**`decimals`.
+
+    They stay below 2**53, so that each is a double and dividing it gives the nearest one.
+    `largest` is the largest value so far.
+    """
+
+    decimals: int = 0
+    largest: float = 0.0
+
+    def with_values(self, values: Numbers) -> Scale | None:
+        """The scale that holds these values as well; None if none does."""
+        if not len(values.digits):
+            return self
+        decimals = max(self.decimals, int(values.decimals.max()))
+        top = float((values.digits / _POWERS[values.decimals]).max())
+        grown = Scale(decimals, max(self.largest, top))
+        return grown if grown.largest * 10.0**decimals < _LIMIT else None
+
+    def integers(self, values: Numbers) -> Ints:
+        """The values at this scale; meaningless where they do not fit."""
+        return values.digits * _POWERS[np.maximum(self.decimals - values.decimals, 0)]
+
+    def factor_to(self, other: Scale) -> int:
+        """By what integers grow on the way to a finer scale."""
+        return int(10 ** (other.decimals - self.decimals))
+
+    def floats(self, integers: Ints) -> Floats:
+        """The values as doubles, each the nearest."""
+        return integers / 10.0**self.decimals

@@ -1,0 +1,169 @@
+"""The inputs of a stage that joins several layers, cut at one common time.
+
+A window closes when every input is complete up to its end, so what a fold is given does not
+depend on which file arrived first. An input that has fallen too far behind the others can be given
+up: the windows then go on without it, as long as it stays behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from pipeline import stages
+from pipeline.engine.paths import VaultPaths
+from pipeline.engine.readers import JsonlReader, PartsReader, Reader, RowReader, TimedReader
+from pipeline.engine.state import RowMark, State
+from pipeline.instrument import Instrument
+from pipeline.stage import BEGINNING_US, Input, Joined
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One window of a join.
+
+    Attributes:
+        size: how many rows of it are new.
+        release: lets go of rows that are needed no more, given the time from which on the fold
+            needs those of some inputs again, and tells where to read on, by layer.
+    """
+
+    rows: Joined
+    size: int
+    release: Callable[[dict[str, int]], dict[str, int]]
+
+
+@dataclass
+class Join:
+    """The windows that are complete now.
+
+    Attributes:
+        above: the states of the stages behind the inputs, by layer.
+        marks: where to read on, by layer.
+        needs: the time from which on rows are shown again, where the last fold has said so.
+        start_us: where the last window ended; None before the first.
+        give_up_us: how far an input may fall behind the most advanced one before the windows go
+            on without it; None: never.
+        given_up: the inputs that were given up in these windows, with the time from which on.
+    """
+
+    vault: VaultPaths
+    instrument: Instrument
+    inputs: tuple[Input, ...]
+    grid_us: int
+    above: dict[str, State]
+    marks: dict[str, RowMark]
+    start_us: int | None
+    give_up_us: int | None = None
+    given_up: dict[str, int] = field(default_factory=dict)
+    _needs: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Go on from the marks."""
+        self._needs = {
+            n: mark.from_us for n, mark in self.marks.items() if mark.from_us is not None
+        }
+
+    def windows(self) -> Iterator[Window]:
+        """All complete windows in order; each holds about as many rows as one file has."""
+        if not self.inputs:
+            return
+        if not self.grid_us:
+            yield from self._row_by_row()
+            return
+        readers = {each.layer: self._reader(each) for each in self.inputs}
+        limit = self._limit()
+        start = BEGINNING_US if self.start_us is None else self.start_us
+        while start < limit:
+            end = limit
+            for each in self.inputs:
+                reader = readers[each.layer]
+                while not reader.exhausted and self._reach(each, reader) <= start:
+                    reader.load()
+                if not reader.exhausted and each.layer not in self.given_up:
+                    end = min(end, self._reach(each, reader))
+            if end <= start:
+                return
+            yield self._window(readers, start, end)
+            start = end
+
+    def _row_by_row(self) -> Iterator[Window]:
+        """For a stage without a grid: the rows of its one input, as soon as they are there."""
+        (each,) = self.inputs
+        rows = self._parts(each.layer, each.columns)
+        reader: RowReader | TimedReader = RowReader(rows)
+        names = [each.layer]
+        if each.timed_by is not None:
+            reader = TimedReader(rows, self._parts(each.timed_by, ("last_id",)))
+            names.append(each.timed_by)
+        reached = BEGINNING_US if self.start_us is None else self.start_us
+        for frame, complete_us in reader.chunks():
+            before, reached = reached, max(reached, complete_us)
+            positions = dict(zip(names, reader.positions, strict=True))
+            if frame.height or reached > before:
+                given = Joined({each.layer: frame}, before, reached)
+                yield Window(given, frame.height, partial(_as_they_are, positions))
+
+    def _window(self, readers: dict[str, Reader], start: int, end: int) -> Window:
+        frames, size = {}, 0
+        for each in self.inputs:
+            name, reader, low = each.layer, readers[each.layer], start
+            stop = min(end + each.ahead_us, self.given_up.get(name, end + each.ahead_us))
+            if start != BEGINNING_US:
+                low, new = self._needs.get(name, start - each.behind_us), start + each.ahead_us
+                size += reader.window(new, stop).height
+            frames[name] = reader.window(low, stop)
+            size += frames[name].height if start == BEGINNING_US else 0
+        given_up = {name: at for name, at in self.given_up.items() if at < end}
+        rows = Joined(frames, start, end, given_up)
+        return Window(rows, size, partial(self._release, readers, end))
+
+    def _release(
+        self, readers: dict[str, Reader], end: int, needs: dict[str, int]
+    ) -> dict[str, int]:
+        self._needs = needs
+        for each in self.inputs:
+            readers[each.layer].drop(needs.get(each.layer, end - each.behind_us))
+        return {name: reader.position for name, reader in readers.items()}
+
+    def _floor(self, us: int) -> int:
+        return us // self.grid_us * self.grid_us
+
+    def _reach(self, each: Input, reader: Reader) -> int:
+        complete = reader.complete_us
+        return complete if complete == BEGINNING_US else self._floor(complete - each.ahead_us)
+
+    def _limit(self) -> int:
+        """How far the windows can go, once inputs too far behind are given up."""
+        reach = {each.layer: self._end_of(each) for each in self.inputs}
+        furthest = max(reach.values(), default=BEGINNING_US)
+        if self.give_up_us is not None:
+            bound = furthest - self.give_up_us
+            self.given_up = {name: at for name, at in reach.items() if at < bound}
+        return min(at for name, at in reach.items() if name not in self.given_up)
+
+    def _end_of(self, each: Input) -> int:
+        """The last cell's end that an input allows, without loading the rows before it."""
+        watermark = self.above[each.layer].watermark_us
+        return BEGINNING_US if watermark is None else self._floor(watermark - each.ahead_us)
+
+    def _reader(self, each: Input) -> Reader:
+        layer, _ = stages.layers()[each.layer]
+        if layer.format == "parquet":
+            return self._parts(each.layer, each.columns)
+        path = self.vault.derived(layer.folder, self.instrument) / layer.file
+        above, mark = self.above[each.layer], self.marks[each.layer].position
+        length = above.outputs.get(self.vault.relative(path), 0)
+        return JsonlReader(path, layer, above, length, each.columns, mark)
+
+    def _parts(self, name: str, columns: tuple[str, ...]) -> PartsReader:
+        layer, _ = stages.layers()[name]
+        folder: Path = self.vault.derived(layer.folder, self.instrument)
+        return PartsReader(folder, layer, self.above[name], columns, self.marks[name].position)
+
+
+def _as_they_are(positions: dict[str, int], needs: dict[str, int]) -> dict[str, int]:
+    del needs
+    return positions

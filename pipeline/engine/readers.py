@@ -1,0 +1,248 @@
+"""Committed rows of one layer by time, for stages that join several layers.
+
+A reader holds the rows it has loaded but not yet passed, and knows up to which time these are
+complete. What it remembers between runs is the number of the first row (Parquet) or byte (JSONL)
+that may still be needed, so that work grows with what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from pipeline.engine.codecs import FrameCodec, polars_type
+from pipeline.engine.parts import read_listed
+from pipeline.engine.state import State
+from pipeline.errors import StateError
+from pipeline.layers import Layer
+from pipeline.stage import BEGINNING_US
+
+_JSONL_BYTES = 4 << 20
+
+
+class Reader(Protocol):
+    """One input of a join."""
+
+    @property
+    def position(self) -> int:
+        """The first row or byte that is still needed."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether everything committed has been loaded."""
+
+    @property
+    def complete_us(self) -> int:
+        """No row that is not loaded belongs to a time before this."""
+
+    def load(self) -> None:
+        """Load some more rows."""
+
+    def window(self, low: int, high: int) -> pl.DataFrame:
+        """The loaded rows that belong to the times [low, high)."""
+
+    def drop(self, before_us: int) -> None:
+        """Let go of rows at the beginning that belong to times before."""
+
+
+class PartsReader:
+    """A Parquet layer, file by file. Rows may be somewhat out of order, as trades are."""
+
+    def __init__(
+        self, folder: Path, layer: Layer, above: State, columns: tuple[str, ...], position: int
+    ) -> None:
+        self.position: int = position
+        self._folder = folder
+        self._listing = above.parts[layer.name]
+        self._watermark = above.watermark_us
+        self._lateness = above.lateness_us
+        self._columns = ["ts", *columns]
+        self._next = position
+        self._newest = BEGINNING_US
+        types = {column.name: column.dtype for column in layer.columns}
+        schema = {name: polars_type(types[name]) for name in columns}
+        self.frame: pl.DataFrame = pl.DataFrame(schema={"ts": pl.Int64} | schema)
+
+    @property
+    def exhausted(self) -> bool:
+        """See `Reader`."""
+        return self._next >= self._listing.rows
+
+    @property
+    def complete_us(self) -> int:
+        """See `Reader`."""
+        return self.watermark_us if self.exhausted else self._newest - self._lateness
+
+    @property
+    def watermark_us(self) -> int:
+        """Up to which time the committed rows are complete."""
+        return BEGINNING_US if self._watermark is None else self._watermark
+
+    def load(self) -> None:
+        """Load the rest of one file."""
+        size = self._listing.part_rows
+        start = self._next // size * size
+        end = min(start + size, self._listing.rows)
+        rows = read_listed(self._folder, start, end, FrameCodec(), self._columns)
+        new = rows.slice(self._next - start).select(self._columns)
+        new = new.with_columns(pl.col("ts").dt.timestamp("us"))
+        self.frame = pl.concat([self.frame, new])
+        newest = new["ts"].drop_nulls().to_numpy()
+        self._newest = max(self._newest, int(newest.max()) if len(newest) else BEGINNING_US)
+        self._next = end
+
+    def window(self, low: int, high: int) -> pl.DataFrame:
+        """See `Reader`."""
+        return self.frame.filter((pl.col("ts") >= low) & (pl.col("ts") < high))
+
+    def drop(self, before_us: int) -> None:
+        """See `Reader`."""
+        late = np.flatnonzero(self.frame["ts"].to_numpy() >= before_us)
+        self.skip(int(late[0]) if len(late) else self.frame.height)
+
+    def skip(self, count: int) -> None:
+        """Let go of the first rows."""
+        self.position += count
+        self.frame = self.frame.slice(count)
+
+
+class JsonlReader:
+    """A JSONL layer. A bar belongs to its last microsecond."""
+
+    def __init__(
+        self,
+        path: Path,
+        layer: Layer,
+        above: State,
+        length: int,
+        columns: tuple[str, ...],
+        position: int,
+    ) -> None:
+        self.position = position
+        self._path = path
+        self._length = length
+        self._watermark = above.watermark_us
+        self._shift = max(0, layer.span_us - 1)
+        self._columns = columns
+        types = {column.name: column.dtype for column in layer.columns}
+        self._nested = {name for name in columns if types[name] == "list"}
+        self._schema = {"ts": pl.Int64} | {name: polars_type(types[name]) for name in columns}
+        self._next = position
+        self._starts = np.zeros(0, np.int64)
+        self.frame = pl.DataFrame(schema=self._schema)
+
+    @property
+    def exhausted(self) -> bool:
+        """See `Reader`."""
+        return self._next >= self._length
+
+    @property
+    def complete_us(self) -> int:
+        """See `Reader`."""
+        if self.exhausted:
+            return BEGINNING_US if self._watermark is None else self._watermark
+        return int(self.frame["ts"][-1]) + self._shift if self.frame.height else BEGINNING_US
+
+    def load(self) -> None:
+        """Load a few megabytes of lines."""
+        with self._path.open("rb") as stream:
+            stream.seek(self._next)
+            data = stream.read(min(_JSONL_BYTES, self._length - self._next))
+        data = data[: data.rfind(b"\n") + 1]
+        if not data:
+            raise StateError(f"{self._path}: no whole line behind byte {self._next}")
+        lines = data.splitlines(keepends=True)
+        sizes = np.fromiter(map(len, lines), np.int64, len(lines))
+        rows = msgspec.json.decode(b"[" + b",".join(lines) + b"]")
+        stamps = pl.Series([row["timestamp_utc"] for row in rows], dtype=pl.String)
+        values: dict[str, Any] = {"ts": stamps.str.to_datetime(time_unit="us").dt.timestamp("us")}
+        for name in self._columns:
+            values[name] = [row[name] for row in rows]
+            if name in self._nested:
+                values[name] = [_json(value) for value in values[name]]
+        new = pl.DataFrame(values, schema=self._schema)
+        self.frame = pl.concat([self.frame, new])
+        self._starts = np.concatenate((self._starts, self._next + np.cumsum(sizes) - sizes))
+        self._next += len(data)
+
+    def window(self, low: int, high: int) -> pl.DataFrame:
+        """See `Reader`."""
+        known = pl.col("ts") + self._shift
+        return self.frame.filter((known >= low) & (known < high))
+
+    def drop(self, before_us: int) -> None:
+        """See `Reader`."""
+        count = int(np.searchsorted(self.frame["ts"].to_numpy() + self._shift, before_us))
+        self.frame, self._starts = self.frame.slice(count), self._starts[count:]
+        self.position = int(self._starts[0]) if len(self._starts) else self._next
+
+
+class RowReader:
+    """A Parquet layer row by row, each row as soon as it is there."""
+
+    def __init__(self, rows: PartsReader) -> None:
+        self._rows = rows
+
+    @property
+    def positions(self) -> list[int]:
+        """What to remember behind the rows taken."""
+        return [self._rows.position]
+
+    def chunks(self) -> Iterator[tuple[pl.DataFrame, int]]:
+        """Rows not taken before, and the time up to which they are then complete."""
+        rows = self._rows
+        while not rows.exhausted:
+            rows.load()
+            frame = rows.frame
+            rows.skip(frame.height)
+            yield frame, rows.complete_us
+        yield rows.frame, rows.watermark_us
+
+
+class TimedReader:
+    """Rows that carry an id but no time, timed by another layer's `last_id` and `ts`.
+
+    A row takes the time of the first row of that layer whose `last_id` is not below the largest
+    id `reached`; it waits until there is one.
+    """
+
+    def __init__(self, rows: PartsReader, clock: PartsReader) -> None:
+        self._rows = rows
+        self._clock = clock
+
+    @property
+    def positions(self) -> list[int]:
+        """What to remember behind the rows taken: of the rows, and of the clock."""
+        return [self._rows.position, self._clock.position]
+
+    def chunks(self) -> Iterator[tuple[pl.DataFrame, int]]:
+        """Rows not taken before, and the time up to which they are then complete."""
+        rows, clock = self._rows, self._clock
+        while True:
+            ids, known = rows.frame["reached"].to_numpy(), clock.frame["last_id"].to_numpy()
+            known = np.maximum.accumulate(known) if len(known) else known  # a repeated id may fall
+            count = int(np.searchsorted(ids, known[-1], "right")) if len(known) else 0
+            if count:
+                times = clock.frame["ts"].to_numpy()[np.searchsorted(known, ids[:count])]
+                timed = rows.frame.head(count).with_columns(pl.Series("ts", times))
+                rows.skip(count)
+                clock.skip(int(np.searchsorted(known, ids[count - 1])))
+                yield timed, int(times[-1])
+            elif not rows.exhausted and not rows.frame.height:
+                rows.load()
+            elif not clock.exhausted:
+                clock.load()
+            else:
+                break
+        if rows.frame.height:
+            # the next row has an id above all that the clock knows, and so a later time
+            yield rows.frame.head(0), clock.watermark_us
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
