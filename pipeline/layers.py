@@ -25,7 +25,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One derived file (JSONL) or folder of files (Parquet) per instrument.
+    """One derived file (JSONL), folder of files (Parquet) or file a day (JSON) per instrument.
 
     Attributes:
         name: the file's stem; also the name of the layer's view.
@@ -37,7 +37,7 @@ class Layer:
 
     name: str
     folder: str
-    format: Literal["jsonl", "parquet"]
+    format: Literal["jsonl", "parquet", "json"]
     columns: tuple[Column, ...]
     text: str
     span_us: int = 0
@@ -46,8 +46,13 @@ class Layer:
 
     @property
     def file(self) -> str:
-        """File name of a JSONL layer, pattern of a Parquet layer."""
-        return f"{self.name}.jsonl" if self.format == "jsonl" else "*.parquet"
+        """File name of a JSONL layer, pattern of the others."""
+        names = {
+            "jsonl": f"{self.name}.jsonl",
+            "parquet": "*.parquet",
+            "json": f"{self.name}_*.json",
+        }
+        return names[self.format]
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -72,14 +72,19 @@ class Joined:
             and the columns asked for, in the layer's order: rows from `start_us - behind_us` (or
             what the last fold said it `needs`) to before `end_us + ahead_us`. Inputs that the
             instrument does not have are left out.
-        given_up: inputs the window went on without, with the time from which on: nothing is known
-            of them there.
+        given_up: inputs the window went on without, with the time from which on, not behind its
+            beginning: nothing is known of them there.
     """
 
     frames: dict[str, pl.DataFrame]
     start_us: int
     end_us: int
     given_up: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def known(self) -> dict[str, pl.DataFrame]:
+        """The frames of the inputs that were not given up."""
+        return {name: frame for name, frame in self.frames.items() if name not in self.given_up}
 
 
 class Kept(Protocol):
@@ -101,7 +106,7 @@ class Context(Generic[P]):
         watermark_us: event time, microseconds; every row whose cell ended by then is complete.
             None before the first event.
         inputs: the layers a joined stage has for this instrument.
-        last_ids: for stages that own a `trade_id` column: the last n ids they have written.
+        last_rows: the last n rows that the stage itself has written to one of its Parquet layers.
         reinstated: in a rebuild, the trades that came too late the first time.
     """
 
@@ -110,7 +115,7 @@ class Context(Generic[P]):
     params: P
     watermark_us: int | None = None
     inputs: frozenset[str] = frozenset()
-    last_ids: Callable[[int], pl.Series] | None = None
+    last_rows: Callable[[str, int], Any] | None = None
     reinstated: Any = None
 
 
@@ -148,9 +153,11 @@ class Stage(Generic[P, C]):
         decode: for a raw stage, what turns a block of lines into the rows its fold is given; it
             is called ahead of the fold, in threads.
         select: for a joined stage with a choice: its inputs, given its parameters and the carry
-            of the stage behind each layer that the instrument has; None: all that there are.
-        grid_us: a joined stage's windows begin and end at multiples of this; 0 for a stage that
-            selects one input and is given its rows as soon as they are there.
+            of the stage behind each layer that the instrument has (it says None while it cannot
+            tell yet); None: all that there are.
+        grid_us: a joined stage's windows begin and end at multiples of this. 0: the rows of its
+            first input drive it. They are given in their order as soon as every input is complete
+            up to their time; frames of the others reach to the newest of these.
         layers: what it writes.
         version: raise it when numbers change; older state is then refused.
         uses_tick: its numbers depend on the instrument's tick in instruments.toml.
@@ -165,7 +172,7 @@ class Stage(Generic[P, C]):
     source: str = ""
     inputs: tuple[Input, ...] = ()
     decode: Callable[[Block, Instrument, Contract], Any] | None = None
-    select: Callable[[P, dict[str, dict[str, Any]]], tuple[Input, ...]] | None = None
+    select: Callable[[P, dict[str, dict[str, Any]]], tuple[Input, ...] | None] | None = None
     grid_us: int = MINUTE_US
     version: int = 1
     lateness_us: Callable[[P], int] = field(default=lambda _params: 0)
@@ -179,7 +186,7 @@ class Stage(Generic[P, C]):
     def chosen(self, params: P, carries: dict[str, dict[str, Any]]) -> tuple[Input, ...]:
         """The inputs of a joined stage, of those layers that there are."""
         if self.select is not None:
-            return self.select(params, carries)
+            return self.select(params, carries) or ()
         return tuple(each for each in self.inputs if each.layer in carries)
 
     @property

@@ -129,6 +129,12 @@ def _show(
             frame = reader.last_frame(folder, state, layer, end - start)
             click.echo(frame.write_ndjson(), nl=False)
         return
+    if layer.format == "json":
+        state = read_state(paths.state(stage.name, instrument))
+        wanted = end - (start or 0) if count is None else count
+        for line in reader.last_documents(folder, state, layer, wanted) if state else ():
+            say(line)
+        return
     path = folder / layer.file
     if count is None:
         say(reader.lines_between(path, start or 0, end))

@@ -12,9 +12,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from pipeline import stages
 from pipeline.engine.paths import VaultPaths
-from pipeline.engine.readers import JsonlReader, PartsReader, Reader, RowReader, TimedReader
+from pipeline.engine.readers import (
+    DocumentReader,
+    JsonlReader,
+    PartsReader,
+    Reader,
+    RowReader,
+    TimedReader,
+)
 from pipeline.engine.state import RowMark, State
 from pipeline.instrument import Instrument
 from pipeline.stage import BEGINNING_US, Input, Joined
@@ -71,7 +80,8 @@ class Join:
         if not self.inputs:
             return
         if not self.grid_us:
-            yield from self._row_by_row()
+            alone = len(self.inputs) == 1
+            yield from self._row_by_row() if alone else self._driven()
             return
         readers = {each.layer: self._reader(each) for each in self.inputs}
         limit = self._limit()
@@ -82,7 +92,7 @@ class Join:
                 reader = readers[each.layer]
                 while not reader.exhausted and self._reach(each, reader) <= start:
                     reader.load()
-                if not reader.exhausted and each.layer not in self.given_up:
+                if start < self.given_up.get(each.layer, limit):
                     end = min(end, self._reach(each, reader))
             if end <= start:
                 return
@@ -106,17 +116,63 @@ class Join:
                 given = Joined({each.layer: frame}, before, reached)
                 yield Window(given, frame.height, partial(_as_they_are, positions))
 
+    def _driven(self) -> Iterator[Window]:
+        """For a stage without a grid and with several inputs: the rows of the first drive it."""
+        first, *others = self.inputs
+        driver = self._parts(first.layer, first.columns)
+        readers = {each.layer: self._reader(each) for each in others}
+        limit = self._limit()
+        start = BEGINNING_US if self.start_us is None else self.start_us
+        is_last = False
+        while not is_last:
+            if not driver.frame.height and not driver.exhausted:
+                driver.load()
+            times = driver.frame["ts"].to_numpy()
+            beyond = np.flatnonzero(times > limit)
+            count = int(beyond[0]) if len(beyond) else len(times)
+            is_last = count < len(times) or driver.exhausted
+            end = limit if is_last else max(start, int(times[:count].max()))
+            if not count and end <= start:
+                return
+            for reader in readers.values():
+                while not reader.exhausted and reader.complete_us <= end:
+                    reader.load()
+            rows = driver.frame.head(count)
+            driver.skip(count)
+            frames = {first.layer: rows} | {
+                each.layer: readers[each.layer].window(self._low(each, start), end + 1)
+                for each in others
+            }
+            given_up = {name: at for name, at in self.given_up.items() if at < end}
+            release = partial(self._release_driven, driver, readers, end)
+            yield Window(Joined(frames, start, end, given_up), count, release)
+            start = end
+
+    def _release_driven(
+        self, driver: PartsReader, readers: dict[str, Reader], end: int, needs: dict[str, int]
+    ) -> dict[str, int]:
+        first, *others = self.inputs
+        self._needs = needs
+        for each in others:
+            readers[each.layer].drop(needs.get(each.layer, end - each.behind_us))
+        behind = {name: reader.position for name, reader in readers.items()}
+        return {first.layer: driver.position, **behind}
+
+    def _low(self, each: Input, start: int) -> int:
+        return (
+            start if start == BEGINNING_US else self._needs.get(each.layer, start - each.behind_us)
+        )
+
     def _window(self, readers: dict[str, Reader], start: int, end: int) -> Window:
         frames, size = {}, 0
         for each in self.inputs:
-            name, reader, low = each.layer, readers[each.layer], start
-            stop = min(end + each.ahead_us, self.given_up.get(name, end + each.ahead_us))
-            if start != BEGINNING_US:
-                low, new = self._needs.get(name, start - each.behind_us), start + each.ahead_us
-                size += reader.window(new, stop).height
-            frames[name] = reader.window(low, stop)
-            size += frames[name].height if start == BEGINNING_US else 0
-        given_up = {name: at for name, at in self.given_up.items() if at < end}
+            name, reader = each.layer, readers[each.layer]
+            is_known = start < self.given_up.get(name, end)
+            stop = end + each.ahead_us if is_known else self.given_up[name]
+            frames[name] = reader.window(self._low(each, start), stop)
+            new = start if start == BEGINNING_US else start + each.ahead_us
+            size += reader.window(new, stop).height
+        given_up = {name: at for name, at in self.given_up.items() if at <= start}
         rows = Joined(frames, start, end, given_up)
         return Window(rows, size, partial(self._release, readers, end))
 
@@ -129,7 +185,7 @@ class Join:
         return {name: reader.position for name, reader in readers.items()}
 
     def _floor(self, us: int) -> int:
-        return us // self.grid_us * self.grid_us
+        return us // self.grid_us * self.grid_us if self.grid_us else us
 
     def _reach(self, each: Input, reader: Reader) -> int:
         complete = reader.complete_us
@@ -153,7 +209,10 @@ class Join:
         layer, _ = stages.layers()[each.layer]
         if layer.format == "parquet":
             return self._parts(each.layer, each.columns)
-        path = self.vault.derived(layer.folder, self.instrument) / layer.file
+        folder = self.vault.derived(layer.folder, self.instrument)
+        if layer.format == "json":
+            return DocumentReader(folder, layer, self.above[each.layer])
+        path = folder / layer.file
         above, mark = self.above[each.layer], self.marks[each.layer].position
         length = above.outputs.get(self.vault.relative(path), 0)
         return JsonlReader(path, layer, above, length, each.columns, mark)

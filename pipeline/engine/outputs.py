@@ -13,7 +13,7 @@ from pipeline.engine.codecs import codec_of
 from pipeline.engine.jsonl import JsonlOutput
 from pipeline.engine.parts import PartsOutput
 from pipeline.engine.paths import VaultPaths
-from pipeline.engine.rows import encode_reject, encode_rows
+from pipeline.engine.rows import encode_document, encode_reject, encode_rows
 from pipeline.engine.state import LayerMark, Parts, State
 from pipeline.errors import StateError
 from pipeline.instrument import Instrument
@@ -43,7 +43,7 @@ class Outputs:
             if layer.format == "parquet":
                 committed = state.parts.get(layer.name) or Parts(0, layer.part_rows)
                 self._parts[layer.name] = PartsOutput(folder, committed, codec_of(layer.name)[0])
-            else:
+            elif layer.format == "jsonl":
                 self._file(folder / layer.file)
 
     def recover(self) -> None:
@@ -74,6 +74,11 @@ class Outputs:
             if layer.format == "parquet":
                 height = self._parts[name].append(new)
                 mark.last_us = codec_of(name)[0].last_us(new) if height else mark.last_us
+            elif layer.format == "json":
+                folder, height = self._paths.derived(layer.folder, self.instrument), len(new)
+                for name_and_text in (encode_document(layer, row) for row in new):
+                    self._file(folder / name_and_text[0]).append(name_and_text[1])
+                mark.last_us = new[-1][0] if new else mark.last_us
             else:
                 folder = self._paths.derived(layer.folder, self.instrument)
                 self._file(folder / layer.file).append(encode_rows(layer, self.instrument, new))

@@ -10,7 +10,7 @@ from pipeline.engine.paths import VaultPaths
 from pipeline.engine.rawfiles import day_files
 from pipeline.engine.state import load
 from pipeline.instrument import Instrument
-from pipeline.stage import Stage
+from pipeline.stage import Input, Stage
 
 
 def applies(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) -> bool:
@@ -34,20 +34,35 @@ def has_data(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) 
     return _all_there(paths, stage, instrument, has_data) and _can_choose(paths, stage, instrument)
 
 
+def is_settled(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) -> bool:
+    """Whether it is known if this stage and those it reads have something for an instrument.
+
+    A stage with a choice may have to see the first rows. To be asked once the stages above have
+    run.
+    """
+    if paths.state(stage.name, instrument).is_file():
+        return True
+    if stage.select is not None and _all_there(paths, stage, instrument, has_data):
+        return _choice(paths, stage, instrument) is not None
+    return all(is_settled(paths, each, instrument) for each in stages.upstreams(stage))
+
+
 def _can_choose(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) -> bool:
     """Whether a stage with a choice of inputs finds one among those that are there."""
-    if stage.select is None:
-        return True
+    return stage.select is None or bool(_choice(paths, stage, instrument))
+
+
+def _choice(
+    paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument
+) -> tuple[Input, ...] | None:
+    """What a stage chooses among the layers that there are; None if that is not clear yet."""
     owners = {name: stages.owner(name) for name in stage.reads}
     there = {n: each for n, each in owners.items() if has_data(paths, each, instrument)}
     found = {n: load(paths.state(each.name, instrument))[0] for n, each in there.items()}
-    # what has data and has not run yet may still be chosen
-    return None in found.values() or bool(
-        stage.select(
-            stage.params(),
-            {name: state.carry for name, state in found.items() if state is not None},
-        )
-    )
+    if None in found.values() or stage.select is None:
+        return stage.inputs  # what has data and has not run yet may still be chosen
+    carries = {name: state.carry for name, state in found.items() if state is not None}
+    return stage.select(stage.params(), carries)
 
 
 def _all_there(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from pathlib import Path
 
+import msgspec
 import polars as pl
 
 from pipeline.engine.codecs import FrameCodec
@@ -19,7 +21,7 @@ _CHUNK = 1 << 16
 
 
 def committed_length(vault: Path, layer: Layer, stage_name: str, instrument: Instrument) -> int:
-    """Committed bytes of a JSONL layer, committed rows of a Parquet layer; 0 if there are none."""
+    """Committed bytes of a JSONL layer, rows of a Parquet layer, documents of a JSON layer."""
     state = read_state(VaultPaths(vault).state(stage_name, instrument))
     return 0 if state is None else length_in(state, vault, layer, instrument)
 
@@ -30,6 +32,9 @@ def length_in(state: State, vault: Path, layer: Layer, instrument: Instrument) -
     if layer.format == "parquet":
         parts = state.parts.get(layer.name)
         return 0 if parts is None else parts.rows
+    if layer.format == "json":
+        mark = state.layers.get(layer.name)
+        return 0 if mark is None else mark.rows
     relative = paths.relative(paths.derived(layer.folder, instrument) / layer.file)
     return state.outputs.get(relative, 0)
 
@@ -53,6 +58,13 @@ def lines_between(path: Path, start: int, end: int) -> bytes:
     with path.open("rb") as stream:
         stream.seek(start)
         return stream.read(end - start)
+
+
+def last_documents(folder: Path, state: State, layer: Layer, count: int) -> list[bytes]:
+    """The last documents of a JSON layer, each as one line."""
+    names = (name.rpartition("/")[2] for name in state.outputs)
+    chosen = sorted(name for name in names if fnmatch(name, layer.file))[-count:] if count else []
+    return [msgspec.json.format((folder / name).read_bytes(), indent=-1) + b"\n" for name in chosen]
 
 
 def last_frame(folder: Path, state: State, layer: Layer, count: int) -> pl.DataFrame:

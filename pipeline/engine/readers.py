@@ -8,6 +8,7 @@ that may still be needed, so that work grows with what is new.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -242,6 +243,37 @@ class TimedReader:
         if rows.frame.height:
             # the next row has an id above all that the clock knows, and so a later time
             yield rows.frame.head(0), clock.watermark_us
+
+
+class DocumentReader:
+    """The documents of a JSON layer, each as one text `document`; there are few, all are shown."""
+
+    def __init__(self, folder: Path, layer: Layer, above: State) -> None:
+        self.position = 0
+        self.exhausted = True
+        self.complete_us = BEGINNING_US if above.watermark_us is None else above.watermark_us
+        names = (name.rpartition("/")[2] for name in above.outputs)
+        chosen = sorted(name for name in names if fnmatch(name, layer.file))
+        days = pl.Series([name[-len("2024-03-05.json") :][:10] for name in chosen], dtype=pl.String)
+        self.frame = pl.DataFrame(
+            {
+                "ts": days.str.to_datetime("%Y-%m-%d", time_unit="us").dt.timestamp("us"),
+                "document": [(folder / name).read_text(encoding="utf-8") for name in chosen],
+            },
+            schema={"ts": pl.Int64, "document": pl.String},
+        )
+
+    def load(self) -> None:
+        """All of them are loaded."""
+
+    def window(self, low: int, high: int) -> pl.DataFrame:
+        """See `Reader`; older documents still hold and are shown again."""
+        del low
+        return self.frame.filter(pl.col("ts") < high)
+
+    def drop(self, before_us: int) -> None:
+        """None is let go of."""
+        del before_us
 
 
 def _json(value: Any) -> str | None:

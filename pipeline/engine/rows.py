@@ -33,6 +33,14 @@ def encode_rows(layer: Layer, instrument: Instrument, rows: Iterable[Row]) -> by
     )
 
 
+def encode_document(layer: Layer, row: Row) -> tuple[str, bytes]:
+    """The file name and content of one document of a JSON layer: a file for each day."""
+    at, values = row
+    document = dict(zip(layer.keys, values, strict=True))
+    text = msgspec.json.format(_encode(document), indent=1) + b"\n"
+    return layer.file.replace("*", stamp(at)[:10]), text
+
+
 def encode_reject(reject: Reject) -> bytes:
     """One line of a quarantine file."""
     return (

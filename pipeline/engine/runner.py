@@ -20,7 +20,7 @@ from pipeline.engine.ahead import THREADS
 from pipeline.engine.join import Join
 from pipeline.engine.outputs import Outputs
 from pipeline.engine.paths import VaultPaths
-from pipeline.engine.presence import has_data
+from pipeline.engine.presence import has_data, is_settled
 from pipeline.engine.sources import Batch, joined_batches, raw_batches, streamed_batches
 from pipeline.engine.state import Counts, RowMark, State
 from pipeline.engine.swap import finish_swap
@@ -141,7 +141,7 @@ class StageRun:
                 self.contract,
                 self.params,
                 watermark_us=self.state.watermark_us,
-                last_ids=lambda count: _ids(self._outputs.last_rows("trades", count)),
+                last_rows=self._outputs.last_rows,
                 reinstated=self._reinstated,
             )
             try:
@@ -314,6 +314,9 @@ class StageRun:
             MissingInputError: a layer it needs has never been made.
         """
         is_new = not self.state.upstream
+        if self.stage.inputs and is_new and not self._is_settled():
+            self.summary.notes.append("waits: which layers it can read is not clear yet")
+            return
         for name in self.stage.reads:
             owner = stages.owner(name)
             if not is_new and name not in self.state.upstream:
@@ -332,6 +335,9 @@ class StageRun:
 
     def _has(self, owner: Stage[Any, Any]) -> bool:
         return has_data(self.vault.paths, owner, self.instrument)
+
+    def _is_settled(self) -> bool:
+        return is_settled(self.vault.paths, self.stage, self.instrument)
 
     def _look_up(self, name: str, owner: Stage[Any, Any]) -> State:
         """The state of the stage behind an input."""
@@ -418,10 +424,6 @@ def read_state(path: Path) -> State | None:
             return state
         time.sleep(0.02)
     return state
-
-
-def _ids(rows: Any) -> Any:
-    return rows.frame["trade_id"]
 
 
 def _position(state: State) -> tuple[Any, ...]:

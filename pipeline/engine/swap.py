@@ -7,6 +7,7 @@ often it is interrupted. While it lasts the state says `swapping`, and readers w
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def _move_files(
     for source, target in pairs:
         if target.is_dir():
             for path in sorted(target.iterdir()):
-                is_own = path.is_file() and path.name not in foreign
+                is_own = path.is_file() and not any(fnmatch(path.name, each) for each in foreign)
                 if is_own and paths.relative(path) not in wanted:
                     disk.remove(path)
         if source.is_dir():
@@ -110,7 +111,7 @@ def _folders(stage: Stage[Any, Any]) -> list[str]:
 
 
 def _files_of_others(stage: Stage[Any, Any]) -> set[str]:
-    """Files that other stages keep in folders of this one."""
+    """Patterns of the files that other stages keep in folders of this one."""
     folders = _folders(stage)
     return {
         layer.file

@@ -248,9 +248,10 @@ def _window(carry: Carry, context: Context[Params]) -> dict[str, None]:
     start = carry.good - min(size, carry.good)
     places = {n: each for n, each in _each_late(carry.late_ids) if n > start}
     accepted = carry.good - start - len(places)
-    if context.last_ids is None or accepted <= 0:
+    if context.last_rows is None or accepted <= 0:
         return dict.fromkeys(places.values())
-    ids = context.last_ids(accepted + len(carry.reinstated))
+    rows: Ticks = context.last_rows("trades", accepted + len(carry.reinstated))
+    ids = rows.frame["trade_id"]
     if carry.reinstated:
         moved = pl.Series([each for _, each in carry.reinstated], dtype=pl.String)
         ids = ids.filter(~ids.is_in(moved.implode()))
