@@ -138,6 +138,18 @@ def unknown_contract(instrument: Instrument, vault: Path, where: str) -> DataErr
     )
 
 
+_QUOTES = ("FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USD", "EUR", "BTC", "ETH")
+
+
+def coin_of(inst_id: str) -> str:
+    """The coin an instrument is about: `BTC` of BTC-USDT-SWAP, BTCUSDT and BTC-USD."""
+    coin, dash, _ = inst_id.partition("-")
+    if not dash:
+        quote = next((each for each in _QUOTES if coin.endswith(each) and coin != each), "")
+        coin = coin.partition("_")[0].removesuffix(quote)
+    return coin.upper()
+
+
 def _trades_in_contracts(instrument: Instrument) -> bool:
     if instrument.market == "spot":
         return False

@@ -242,11 +242,11 @@ class Printer:
         else:
             if not self.headed:
                 head = "".join(f"{name:>10}" for name in self._COLUMNS)
-                self._say(f"{'stage':<10}{'instrument':<28}{head}")
+                self._say(f"{'stage':<14}{'instrument':<28}{head}")
                 self.headed = True
             numbers = (counts.rows_in, counts.rows_out, counts.late, counts.duplicate, counts.bad)
             cells = "".join(f"{number:>10,}" for number in numbers)
-            self._say(f"{summary.stage:<10}{instrument.key:<28}{cells}{summary.seconds:>10.2f}")
+            self._say(f"{summary.stage:<14}{instrument.key:<28}{cells}{summary.seconds:>10.2f}")
         for note in summary.notes:
             click.echo(f"flowvault: {summary.stage} of {instrument.key}: {note}", err=True)
 

@@ -10,6 +10,14 @@ from pipeline.instrument import Instrument
 
 KINDS = ("trades", "books", "quotes", "open_interest")
 MARKETS = ("perps", "spot")
+PROVIDERS = {
+    "open_interest": "coinalyze/open_interest",
+    "liquidations": "coinalyze/liquidations",
+    "ratio": "coinalyze/long_short_ratio",
+}
+"""Feeds of other providers, by instrument; an exchange's own feed of the same kind goes before."""
+COMMON = {"whale_alerts": "whale_alert/transactions"}
+"""Feeds that are the same for every instrument."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +28,12 @@ class VaultPaths:
 
     def raw(self, instrument: Instrument, kind: str) -> Path:
         """Folder of an instrument's day files."""
-        folder = f"{kind}_{instrument.market}"
-        return self.root / "raw" / instrument.exchange / folder / instrument.inst_id
+        own = self.root / "raw" / instrument.exchange / f"{kind}_{instrument.market}"
+        if kind in COMMON:
+            return self.root / "raw" / COMMON[kind]
+        if kind in PROVIDERS and not (own / instrument.inst_id).is_dir():
+            return self.root / "raw" / PROVIDERS[kind] / instrument.inst_id
+        return own / instrument.inst_id
 
     def derived(self, stage: str, instrument: Instrument) -> Path:
         """Folder of a stage's output files."""

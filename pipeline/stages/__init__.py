@@ -33,6 +33,10 @@ SUMMARY = {
     "costs": "Cost of trading by minute: effective spread, split into realised and impact.",
     "buckets": "Liquidity by distance from the mid, and walls, at each minute's end.",
     "orderflow": "One verdict a minute from seven order-flow factors, with its reasons.",
+    "open_interest": "Open interest by minute.",
+    "liquidations": "Liquidated positions by minute, longs and shorts.",
+    "ratio": "Long/short ratio of accounts by minute.",
+    "whale_alerts": "Large transfers on chain by hour: dollars into and out of exchanges.",
 }
 
 
