@@ -18,6 +18,7 @@ _OWN = {
     "status": "Show how far each layer is, and what lags or failed.",
     "tail": "Print the last committed rows of a layer.",
     "layers": "Explain the layers: every column, its unit and formula.",
+    "sql": "Ask the layers in SQL (DuckDB).",
     "rebuild": "Compute layers again from the start and swap them in.",
     "demo": "Write a simulated market into the vault to play with.",
 }
