@@ -63,7 +63,8 @@ class Settings:
             UsageError: a key is unknown or a value is of the wrong kind.
         """
         table = self.tables.get(stage, {})
-        general = {k: v for k, v in table.items() if not isinstance(v, dict)}
+        fields = set(kind.__struct_fields__)
+        general = {k: v for k, v in table.items() if k in fields or not isinstance(v, dict)}
         own = table.get(instrument.key, {})
         self._check_keys(stage, kind, table)
         try:
@@ -75,10 +76,9 @@ class Settings:
     def _check_keys(self, stage: str, kind: type[msgspec.Struct], table: dict[str, Any]) -> None:
         known = set(kind.__struct_fields__)
         for key, value in table.items():
-            names = value if isinstance(value, dict) else (key,)
-            if isinstance(value, dict) and len(key.split("/")) != len(
-                ("exchange", "market", "INSTID")
-            ):
+            is_override = isinstance(value, dict) and key not in known
+            names = value if is_override else (key,)
+            if is_override and len(key.split("/")) != len(("exchange", "market", "INSTID")):
                 message = f'{self.path}: [{stage}."{key}"] is not exchange/market/INSTID'
                 raise UsageError(message, f"edit {self.path}")
             for name in names:

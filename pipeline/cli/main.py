@@ -24,6 +24,10 @@ _OWN = {
 }
 
 
+_STAGES_OF_THEIR_OWN = ("confluence",)
+"""Stages whose command does more than run them."""
+
+
 class _Commands(click.Group):
     """Own commands from their modules, and one command generated per stage."""
 
@@ -34,6 +38,8 @@ class _Commands(click.Group):
         if cmd_name in _OWN:
             command: click.Command = import_module(f"pipeline.cli.{cmd_name}").command
             return command
+        if cmd_name in _STAGES_OF_THEIR_OWN:
+            return import_module(f"pipeline.cli.{cmd_name}").command  # type: ignore[no-any-return]
         if cmd_name in SUMMARY:
             made: click.Command = import_module("pipeline.cli.run").stage_command(cmd_name)
             return made

@@ -126,6 +126,7 @@ def run_all(
     as_json: bool,
     give_up_us: int | None = None,
     asked: tuple[str, ...] = (),
+    quiet: bool = False,
 ) -> None:
     """Run stages for instruments; print a line for each, exit with the worst status."""
     from pipeline.engine.presence import applies  # noqa: PLC0415
@@ -145,7 +146,8 @@ def run_all(
                     printer.error(done)
                     statuses.add(done.status)
                     continue
-                printer.summary(done)
+                if not quiet:
+                    printer.summary(done)
                 if stages.load(done.stage).raw_kind and is_too_bad(done.counts):
                     printer.error(_too_bad(done, root))
                     statuses.add(65)

@@ -74,7 +74,7 @@ def as_table(rows: pl.DataFrame, most: int) -> str:
     """Rows as people read them, the first of many."""
     with pl.Config(
         tbl_rows=most,
-        tbl_cols=-1,
+        tbl_cols=max(1, rows.width),
         tbl_width_chars=200,
         fmt_str_lengths=80,
         tbl_hide_dataframe_shape=True,
