@@ -50,6 +50,10 @@ class Input:
             for it.
         timed_by: rows that carry an id but no time take the time of the first row of that layer
             whose `last_id` is not below the largest id `reached`.
+        cell_us: a row is the last event of a cell of this length and comes when the cell is over:
+            the windows of a stage without a grid end where a cell does.
+        is_awaited: windows wait for it. Of one that is not, a window has the rows that are there
+            when it closes.
     """
 
     layer: str
@@ -58,6 +62,8 @@ class Input:
     behind_us: int = 0
     ahead_us: int = 0
     timed_by: str | None = None
+    cell_us: int = 0
+    is_awaited: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import polars as pl
 
 from pipeline.calc.clock import Ints
 from pipeline.calc.ladder import NO_LEVEL, RANKS, TOP, Side
-from pipeline.calc.replay import FullBook, Noted
+from pipeline.calc.replay import FullBook
 from pipeline.calc.scales import Floats, Scale
 
 STANDS_US = 60_000_000
@@ -81,14 +81,14 @@ class Last:
 
 
 def event_rows(
-    noted: Sequence[Noted], tops: Sequence[Ints], last: Last, units: Units
+    noted: Sequence[Ints], tops: Sequence[Ints], last: Last, units: Units
 ) -> tuple[pl.DataFrame, Last, int]:
     """Rows of `book_events`, the last of them, and how many are crossed or locked.
 
     Order-flow imbalance of rank m, Cont, Kukanov and Stoikov (2014), equation 4:
     e = [Pb >= Pb'] qb - [Pb <= Pb'] qb' - [Pa <= Pa'] qa + [Pa >= Pa'] qa'.
     """
-    times, ids, flags = (np.array(column) for column in zip(*noted, strict=True))
+    times, ids, flags = np.concatenate(noted).T
     is_event = flags.astype(np.bool_)
     best = np.full((len(times) + 1, 4, RANKS), NO_LEVEL, np.int64)
     if last.top is not None:
@@ -198,4 +198,6 @@ def _side_lists(
 
 def _nullable(values: Floats, is_there: Flags) -> pl.Series:
     """A column with nulls where there is nothing."""
-    return pl.Series(np.where(is_there, values, np.nan)).fill_nan(None)
+    if is_there.all():
+        return pl.Series(np.ascontiguousarray(values))
+    return pl.Series(np.where(is_there, values, np.nan), nan_to_null=True)

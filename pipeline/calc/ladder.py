@@ -59,8 +59,8 @@ class Levels(NamedTuple):
 class Nodes(NamedTuple):
     """The histories of all levels: nodes chained from newer to `older` ones (-1: the last).
 
-    `seen` tells whether the node's start was seen to happen, `rank` counts nodes from the oldest
-    (no less than there are). `free` lists nodes to be used again;
+    `seen` tells whether the node's start was seen to happen, `rank` counts nodes from the oldest.
+    `free` lists nodes to be used again;
     `counts` are [nodes ever used, nodes in `free`].
     """
 
@@ -104,7 +104,7 @@ _IN_ORDER, _USED, _FREE, _TOTAL = range(4)
 _NODES, _FREE_NODES = range(2)
 
 
-@_loops.add
+@_loops.add_lean
 def _block_of(levels: Levels, key: int) -> int:
     """Where in `order` the block stands in which a key is or would be."""
     low, high = 0, levels.counts[_IN_ORDER]
@@ -117,7 +117,7 @@ def _block_of(levels: Levels, key: int) -> int:
     return max(low - 1, 0)
 
 
-@_loops.add
+@_loops.add_lean
 def _place_in(levels: Levels, block: int, key: int) -> int:
     """Where in a block a key stands, or would stand."""
     low, high = 0, levels.fill[block]
@@ -130,7 +130,7 @@ def _place_in(levels: Levels, block: int, key: int) -> int:
     return low
 
 
-@_loops.add
+@_loops.add_lean
 def _new_block(levels: Levels, at: int) -> int:
     """An empty block at a place of `order`."""
     counts = levels.counts
@@ -148,7 +148,7 @@ def _new_block(levels: Levels, at: int) -> int:
     return int(block)
 
 
-@_loops.add
+@_loops.add_lean
 def _insert(levels: Levels, at: int, place: int, key: int, node: int) -> None:
     """Put a level into the block that stands at a place of `order`."""
     block = levels.order[at]
@@ -171,7 +171,7 @@ def _insert(levels: Levels, at: int, place: int, key: int, node: int) -> None:
     levels.counts[_TOTAL] += 1
 
 
-@_loops.add
+@_loops.add_lean
 def _remove(levels: Levels, at: int, place: int) -> None:
     block, counts = levels.order[at], levels.counts
     for i in range(place, levels.fill[block] - 1):
@@ -187,7 +187,7 @@ def _remove(levels: Levels, at: int, place: int) -> None:
         counts[_IN_ORDER] -= 1
 
 
-@_loops.add
+@_loops.add_lean
 def _fill_up(levels: Levels, keys: Ints, nodes: Ints) -> None:
     """Make these the levels of a side; keys ascending."""
     counts = levels.counts
@@ -202,7 +202,7 @@ def _fill_up(levels: Levels, keys: Ints, nodes: Ints) -> None:
     counts[_TOTAL] = len(keys)
 
 
-@_loops.add
+@_loops.add_lean
 def _flat(levels: Levels, keys: Ints, nodes: Ints) -> None:
     """All levels of a side in ascending order of their keys."""
     count = 0
@@ -214,7 +214,7 @@ def _flat(levels: Levels, keys: Ints, nodes: Ints) -> None:
             count += 1
 
 
-@_loops.add
+@_loops.add_lean
 def _new_node(nodes: Nodes, start: int, size: int, seen: int, older: int) -> int:
     counts = nodes.counts
     if counts[_FREE_NODES] > 0:
@@ -231,13 +231,13 @@ def _new_node(nodes: Nodes, start: int, size: int, seen: int, older: int) -> int
     return int(node)
 
 
-@_loops.add
+@_loops.add_lean
 def _free(nodes: Nodes, node: int) -> None:
     nodes.free[nodes.counts[_FREE_NODES]] = node
     nodes.counts[_FREE_NODES] += 1
 
 
-@_loops.add
+@_loops.add_lean
 def _note(nodes: Nodes, newest: int, time: int, size: int, seen: int) -> int:
     """Add a level's new size to its history; returns the newest node."""
     if nodes.size[newest] == size:
@@ -253,26 +253,29 @@ def _note(nodes: Nodes, newest: int, time: int, size: int, seen: int) -> int:
     newest = _new_node(nodes, time, size, seen, newest)
     if nodes.rank[newest] > _LONGEST_HISTORY:
         _thin(nodes, newest)
-        nodes.rank[newest] = _LONGEST_HISTORY
     return newest
 
 
-@_loops.add
+@_loops.add_lean
 def _thin(nodes: Nodes, newest: int) -> None:
-    """Let go of the node that differs least from the next newer one."""
+    """Let go of the node whose neighbours then differ least; the oldest and newest stay."""
     node, best, least = newest, newest, np.inf
-    while nodes.older[node] >= 0:
+    while nodes.older[nodes.older[node]] >= 0:
         older = nodes.older[node]
-        ratio = nodes.size[node] / nodes.size[older]
+        ratio = nodes.size[node] / nodes.size[nodes.older[older]]
         if ratio < least:
             best, least = node, ratio
         node = older
     gone = nodes.older[best]
+    node = newest
+    while node != gone:
+        nodes.rank[node] -= 1
+        node = nodes.older[node]
     nodes.older[best] = nodes.older[gone]
     _free(nodes, gone)
 
 
-@_loops.add
+@_loops.add_lean
 def _forget(nodes: Nodes, node: int) -> None:
     while node >= 0:
         older = nodes.older[node]
@@ -280,7 +283,7 @@ def _forget(nodes: Nodes, node: int) -> None:
         node = older
 
 
-@_loops.add
+@_loops.add_lean
 def _set(
     levels: Levels, nodes: Nodes, key: int, size: int, time: int, grown: int, new: int
 ) -> None:
@@ -321,7 +324,7 @@ def _keep_only(levels: Levels, nodes: Nodes, wanted: Ints) -> None:
         _fill_up(levels, keys[:kept], heads[:kept])
 
 
-@_loops.add
+@_loops.add_lean
 def _best(levels: Levels, nodes: Nodes, sign: int, prices: Ints, sizes: Ints) -> None:
     """The best levels of a side, best first."""
     rank = 0
@@ -352,26 +355,35 @@ def _wanted(changes: Changes, low: int, high: int, side: int) -> Ints:
 
 
 @_loops.add
-def _apply(
+def _cut_back(
+    bids: Levels, asks: Levels, nodes: Nodes, reach: Ints, low: int, high: int, changes: Changes
+) -> None:
+    """Drop what a snapshot does not hold, and note how far it reaches."""
+    for side in range(2):
+        keys = _wanted(changes, low, high, side)
+        reach[side] = keys[0] if len(keys) else NO_LEVEL
+        _keep_only(bids if side == 0 else asks, nodes, keys)
+
+
+@_loops.add_lean
+def _change(
     bids: Levels, asks: Levels, nodes: Nodes, reach: Ints, steps: Steps, step: int, changes: Changes
 ) -> None:
-    """Apply one step to the book."""
-    low, high, time = steps.low[step], steps.high[step], steps.time[step]
+    """Set the levels that one step brings."""
+    time = steps.time[step]
     is_snapshot = steps.kind[step] == SNAPSHOT
-    if is_snapshot:
-        for side in range(2):
-            keys = _wanted(changes, low, high, side)
-            reach[side] = keys[0] if len(keys) else NO_LEVEL
-            _keep_only(bids if side == 0 else asks, nodes, keys)
-    for i in range(low, high):
+    grown = 0 if steps.is_opening[step] else 1
+    for i in range(steps.low[step], steps.high[step]):
         side, size = changes.side[i], changes.size[i]
         if is_snapshot and size == 0:
             continue
         key = changes.price[i] if side == 0 else -changes.price[i]
         is_beyond = not is_snapshot and (reach[side] == NO_LEVEL or key < reach[side])
-        grown = 0 if steps.is_opening[step] else 1
         new = 0 if is_beyond else grown
-        _set(bids if side == 0 else asks, nodes, key, size, time, grown, new)
+        if side == 0:
+            _set(bids, nodes, key, size, time, grown, new)
+        else:
+            _set(asks, nodes, key, size, time, grown, new)
 
 
 @_loops.add
@@ -409,7 +421,9 @@ def _replay(
     top = pending[1:]
     for step in range(len(steps.time)):
         time = steps.time[step]
-        _apply(bids, asks, nodes, reach, steps, step, changes)
+        if steps.kind[step] == SNAPSHOT:
+            _cut_back(bids, asks, nodes, reach, steps.low[step], steps.high[step], changes)
+        _change(bids, asks, nodes, reach, steps, step, changes)
         if not steps.is_event[step]:
             continue
         if pending[0] >= 0 and (cell_us == 0 or pending[0] // cell_us != time // cell_us):
@@ -591,7 +605,9 @@ class Ladder:
 
 def _with_blocks(levels: Levels, new: int) -> Levels:
     """The same side with room for new levels."""
-    wanted = int(levels.counts[_USED]) + new * 2 // _BLOCK + 2
+    # every block may be full and split at once; from then on it takes half a block of levels
+    splits = min(new, int(levels.counts[_IN_ORDER])) + new * 2 // _BLOCK
+    wanted = int(levels.counts[_USED]) + splits + 2
     if len(levels.fill) >= wanted:
         return levels
     *columns, counts = levels

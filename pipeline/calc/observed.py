@@ -46,7 +46,7 @@ class Feed(msgspec.Struct):
     """Observations of cells that are still open, in the order in which they came.
 
     Attributes:
-        clock: the largest time seen, microseconds.
+        clock: the largest time seen, microseconds, repetitions included.
         closed_us: everything before is written.
         ids: ids seen lately, oldest first.
     """
@@ -64,6 +64,7 @@ class Feed(msgspec.Struct):
         A bar replaces the version before; a bar of a closed cell, and an id seen before, are
         repetitions. Anything else that comes late counts at the clock's time.
         """
+        self.clock = time_us if self.clock is None else max(time_us, self.clock)
         if key is not None:
             if key in self.ids:
                 return False
@@ -74,9 +75,7 @@ class Feed(msgspec.Struct):
             same = [known for known in self.open if known.time_us != time_us]
             self.open = [*same, Known(time_us, "", values)]
         else:
-            time_us = time_us if self.clock is None else max(time_us, self.clock)
-            self.open = [*self.open, Known(time_us, key or "", values)]
-        self.clock = time_us if self.clock is None else max(time_us, self.clock)
+            self.open = [*self.open, Known(self.clock, key or "", values)]
         return True
 
     def close(self, span_us: int) -> list[tuple[int, list[Values]]]:

@@ -28,14 +28,6 @@ class Records(NamedTuple):
     changes: Changes
 
 
-class Noted(NamedTuple):
-    """A record that has a row among the events: when, the book's id, and whether there is one."""
-
-    time: int
-    last_id: int
-    is_event: bool
-
-
 class Hole(NamedTuple):
     """Something missing in the sequence: what came last, what the next record followed on."""
 
@@ -58,38 +50,67 @@ class Replay:
     """One fold's way through its records, which moves `sequence` and `book`.
 
     Attributes:
-        minute: the minute whose book is to be written down once it is over.
+        event_us: time of the last event, if the book of its minute is still to be written down.
         tops, cells, cell_times: see `Ladder.replay`, piece by piece.
-        updates: time and id of every update that has both, whatever became of it.
+        noted: rows of time, id behind it and whether there is a book: the records that have a row
+            among the events.
+        updates: rows of time and id of every update that has both, whatever became of it.
     """
 
     sequence: Sequence
     book: Ladder
-    minute: int | None
+    event_us: int | None
     records: Records
     cell_us: int
     keep_updates: int
-    noted: list[Noted] = field(default_factory=list)
+    noted: list[Ints] = field(default_factory=list)
     tops: list[Ints] = field(default_factory=list)
     cells: list[Ints] = field(default_factory=list)
     cell_times: list[Ints] = field(default_factory=list)
     ladders: list[FullBook] = field(default_factory=list)
     holes: list[Hole] = field(default_factory=list)
-    updates: list[tuple[int, int]] = field(default_factory=list)
+    updates: list[Ints] = field(default_factory=list)
     repeated: int = 0
-    _steps: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
+    _steps: list[Ints] = field(default_factory=list)
     _kept: list[Update] = field(default_factory=list)
     _kept_levels: int = 0
 
-    def run(self) -> None:
-        """Take every record in order."""
-        for i, time in enumerate(self.records.time):
-            if self.minute is not None and time // _MINUTE_US > self.minute:
-                self._end_minute()
+    def run(self, clock: int | None) -> None:
+        """Take every record in order; the clock may have come further than they have.
+
+        Updates of a minute that follow on from each other are taken together.
+        """
+        records, sequence = self.records, self.sequence
+        time, last = np.array(records.time, np.int64), np.array(records.last_id, np.int64)
+        prev = np.array(records.prev_id, np.int64)
+        low, high = np.array(records.low, np.int64), np.array(records.high, np.int64)
+        plain = ~np.array(records.is_snapshot, np.bool_) & (high > low) & (time != UNTIMED)
+        plain &= (last != NO_ID) & (prev != NO_ID)
+        minute = time // _MINUTE_US
+        goes_on = plain[1:] & (prev[1:] == last[:-1]) & (minute[1:] == minute[:-1])
+        ends = np.append(np.flatnonzero(~goes_on) + 1, len(time))
+        one = np.ones(len(time), np.int64)
+        steps = np.stack((time, one * UPDATE, one, one * 0, low, high), axis=1)
+        noted = np.stack((time, last, one), axis=1)
+        i = 0
+        while i < len(time):
+            self._end_minute(int(time[i]))
+            if plain[i] and sequence.is_valid and prev[i] == sequence.last_id:
+                end = int(ends[np.searchsorted(ends, i, side="right")])
+                self._steps.append(steps[i:end])
+                self.noted.append(noted[i:end])
+                self.updates.append(noted[i:end, :2])
+                sequence.apply_update(int(last[end - 1]))
+                self.event_us = int(time[end - 1])
+                i = end
+                continue
             take: Callable[[int, int], None] = (
-                self._snapshot if self.records.is_snapshot[i] else self._update
+                self._snapshot if records.is_snapshot[i] else self._update
             )
-            take(i, time)
+            take(i, int(time[i]))
+            i += 1
+        if clock is not None:
+            self._end_minute(clock)
         self._flush()
 
     def _snapshot(self, i: int, time: int) -> None:
@@ -108,7 +129,7 @@ class Replay:
             if begun is not None and begun[1] is not None:
                 self.holes.append(Hole(time, sequence.last_id, begun[1].prev_id))
                 sequence.last_id = NO_ID
-            self.noted.append(Noted(time, last_id, is_event=False))
+            self.noted.append(np.array([[time, last_id, 0]]))
             return
         self._step(time, SNAPSHOT, span, is_opening=True, is_event=not begun[0])
         for update in begun[0]:
@@ -122,11 +143,11 @@ class Replay:
         span = records.low[i], records.high[i]
         is_heartbeat = span[0] == span[1]
         if last_id != NO_ID and time != UNTIMED:
-            self.updates.append((time, last_id))
+            self.updates.append(np.array([[time, last_id]]))
         if not sequence.is_valid:
             sequence.kept = [*sequence.kept, self._as_kept(i)][-self.keep_updates :]
             if not is_heartbeat and time != UNTIMED:
-                self.noted.append(Noted(time, last_id, is_event=False))
+                self.noted.append(np.array([[time, last_id, 0]]))
             return
         verdict = sequence.of_update(last_id, prev_id)
         if verdict is Verdict.REPEAT:
@@ -135,9 +156,9 @@ class Replay:
             self.holes.append(Hole(time, sequence.last_id, prev_id))
             self._flush()
             self.book.clear()
-            self.minute = None
+            self.event_us = None
             sequence.lose([self._as_kept(i)])
-            self.noted.append(Noted(time, last_id, is_event=False))
+            self.noted.append(np.array([[time, last_id, 0]]))
         else:
             sequence.apply_update(last_id)
             if not is_heartbeat:
@@ -167,32 +188,34 @@ class Replay:
         is_event: bool = True,
     ) -> None:
         is_event = is_event and time != UNTIMED
-        self._steps.append((time, kind, int(is_event), int(is_opening), *span))
+        self._steps.append(np.array([[time, kind, int(is_event), int(is_opening), *span]]))
 
     def _note(self, time: int) -> None:
         """An event, unless nobody can tell when."""
         if time != UNTIMED:
-            self.minute = time // _MINUTE_US
-            self.noted.append(Noted(time, self.sequence.last_id, is_event=True))
+            self.event_us = time
+            self.noted.append(np.array([[time, self.sequence.last_id, 1]]))
 
-    def _end_minute(self) -> None:
+    def _end_minute(self, now: int) -> None:
+        """Write down the full book if the minute of the last event is over."""
+        if self.event_us is None or now // _MINUTE_US <= self.event_us // _MINUTE_US:
+            return
         self._flush()
-        if self.minute is not None:
-            self.ladders.append(
-                FullBook(
-                    self.minute * _MINUTE_US,
-                    int(self.book.pending[0]),
-                    (self.book.side(0), self.book.side(1)),
-                    (self.book.worst(0), self.book.worst(1)),
-                )
+        self.ladders.append(
+            FullBook(
+                self.event_us // _MINUTE_US * _MINUTE_US,
+                self.event_us,
+                (self.book.side(0), self.book.side(1)),
+                (self.book.worst(0), self.book.worst(1)),
             )
-        self.minute = None
+        )
+        self.event_us = None
 
     def _flush(self) -> None:
         """Apply the steps collected so far."""
         if not self._steps:
             return
-        steps = Steps(*np.array(self._steps, np.int64).T.copy())
+        steps = Steps(*np.concatenate(self._steps).T.copy())
         tops, cells, times = self.book.replay(steps, self._changes(), self.cell_us)
         self.tops.append(tops)
         self.cells.append(cells)

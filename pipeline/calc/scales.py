@@ -42,6 +42,8 @@ class Scale(msgspec.Struct):
         if not len(values.digits):
             return self
         decimals = max(self.decimals, int(values.decimals.max()))
+        if decimals >= len(_POWERS):
+            return None
         top = float((values.digits / _POWERS[values.decimals]).max())
         grown = Scale(decimals, max(self.largest, top))
         return grown if grown.largest * 10.0**decimals < _LIMIT else None

@@ -129,7 +129,7 @@ def run_all(
     quiet: bool = False,
 ) -> None:
     """Run stages for instruments; print a line for each, exit with the worst status."""
-    from pipeline.engine.presence import applies  # noqa: PLC0415
+    from pipeline.engine.presence import applies, lacking  # noqa: PLC0415
     from pipeline.engine.runner import Vault, is_too_bad, run_stages  # noqa: PLC0415
 
     vault = Vault.open(root)
@@ -141,6 +141,8 @@ def run_all(
             if not chosen and not every:
                 printer.error(_nothing_to_read(vault.paths, chain, instrument))
                 statuses.add(MissingInputError.status)
+            idle = [s for s in chain if s.name in asked and s.inputs and s not in chosen]
+            chosen += [s for s in idle if chosen and lacking(vault.paths, s, instrument)]
             for done in run_stages(vault, chosen, instrument, report, give_up_us, asked):
                 if isinstance(done, FlowvaultError):
                     printer.error(done)

@@ -92,7 +92,8 @@ class Join:
                 reader = readers[each.layer]
                 while not reader.exhausted and self._reach(each, reader) <= start:
                     reader.load()
-                if start < self.given_up.get(each.layer, limit):
+                is_due = each.is_awaited and start < self.given_up.get(each.layer, limit)
+                if is_due or not reader.exhausted:
                     end = min(end, self._reach(each, reader))
             if end <= start:
                 return
@@ -193,7 +194,7 @@ class Join:
 
     def _limit(self) -> int:
         """How far the windows can go, once inputs too far behind are given up."""
-        reach = {each.layer: self._end_of(each) for each in self.inputs}
+        reach = {each.layer: self._end_of(each) for each in self.inputs if each.is_awaited}
         furthest = max(reach.values(), default=BEGINNING_US)
         if self.give_up_us is not None:
             bound = furthest - self.give_up_us
@@ -203,7 +204,10 @@ class Join:
     def _end_of(self, each: Input) -> int:
         """The last cell's end that an input allows, without loading the rows before it."""
         watermark = self.above[each.layer].watermark_us
-        return BEGINNING_US if watermark is None else self._floor(watermark - each.ahead_us)
+        if watermark is None:
+            return BEGINNING_US
+        reach = self._floor(watermark - each.ahead_us)
+        return reach // each.cell_us * each.cell_us if each.cell_us else reach
 
     def _reader(self, each: Input) -> Reader:
         layer, _ = stages.layers()[each.layer]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.instrument import Instrument
 
-KINDS = ("trades", "books", "quotes", "open_interest")
+KINDS = ("trades", "books", "quotes", "open_interest", "positions")
 MARKETS = ("perps", "spot")
 PROVIDERS = {
     "open_interest": "coinalyze/open_interest",

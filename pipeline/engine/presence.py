@@ -34,6 +34,17 @@ def has_data(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) 
     return _all_there(paths, stage, instrument, has_data) and _can_choose(paths, stage, instrument)
 
 
+def lacking(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) -> list[str]:
+    """The kinds of raw data that are not there and without which a stage has nothing to do."""
+    if paths.state(stage.name, instrument).is_file():
+        return []
+    if stage.raw_kind:
+        return [] if has_data(paths, stage, instrument) else [stage.raw_kind]
+    required = [each.layer for each in stage.inputs if each.required]
+    kinds = [kind for name in required for kind in lacking(paths, stages.owner(name), instrument)]
+    return list(dict.fromkeys(kinds))
+
+
 def is_settled(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) -> bool:
     """Whether it is known if this stage and those it reads have something for an instrument.
 

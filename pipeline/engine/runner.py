@@ -20,7 +20,7 @@ from pipeline.engine.ahead import THREADS
 from pipeline.engine.join import Join
 from pipeline.engine.outputs import Outputs
 from pipeline.engine.paths import VaultPaths
-from pipeline.engine.presence import has_data, is_settled
+from pipeline.engine.presence import has_data, is_settled, lacking
 from pipeline.engine.sources import Batch, joined_batches, raw_batches, streamed_batches
 from pipeline.engine.state import Counts, RowMark, State
 from pipeline.engine.swap import finish_swap
@@ -467,6 +467,10 @@ def run_stages(
         for stage in level:
             if any(above.name in failed for above in stages.upstreams(stage)):
                 failed.add(stage.name)
+            elif stage.inputs and (missing := lacking(vault.paths, stage, instrument)):
+                if stage.name in asked:
+                    note = f"nothing to do: there are no raw {' and no raw '.join(missing)}"
+                    yield Summary(stage.name, instrument, notes=[note])
             elif stage.name in asked or has_data(vault.paths, stage, instrument):
                 able.append(stage)
         results = _run_level(vault, able, instrument, report, give_up_us)

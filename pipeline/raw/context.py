@@ -55,11 +55,6 @@ class ContextBatch:
     rejects: list[Reject]
 
     @property
-    def line(self) -> npt.NDArray[np.int64]:
-        """The line of each observation."""
-        return np.array([line for line, _ in self.found], np.int64)
-
-    @property
     def records(self) -> int:
         """Observations and bad lines together."""
         return len(self.found) + len(self.rejects)
@@ -101,17 +96,41 @@ class Settled(NamedTuple):
 def settle(
     batch: ContextBatch, held: list[Held], clock: int | None, jump_us: int, read: Read
 ) -> Settled:
-    """Judge a block's observations by the feed's clock; see `pipeline.calc.clock`."""
-    old = [decode_context(each.block, read).found[each.record][1] for each in held]
-    whole = [*old, *(observation for _, observation in batch.found)]
-    judged = judge(np.array([each.time_us for each in whole], np.int64), clock, jump_us)
-    ordered = in_order(batch, batch.rejects, judged.future, held)
+    """Judge a block's lines by the feed's clock; see `pipeline.calc.clock`.
+
+    A line tells the newest of its times: an answer repeats bars of long ago beside it. What one
+    line holds counts in the order of its times.
+    """
+    lines = _Lines.of(batch)
+    old = [_Lines.of(decode_context(each.block, read)).found[0] for each in held]
+    whole = [*old, *lines.found]
+    newest = [max(each.time_us for each in found) for found in whole]
+    judged = judge(np.array(newest, np.int64), clock, jump_us)
+    ordered = in_order(lines, batch.rejects, judged.future, held)
     return Settled(
-        [whole[index] for index in judged.good.tolist()],
+        [each for index in judged.good.tolist() for each in whole[index]],
         [reject for _, reject in sorted(ordered, key=lambda pair: pair[0])],
-        still_held(batch, judged.held, held),
+        still_held(lines, judged.held, held),
         judged.clock,
     )
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """The lines of a block that hold observations, each as one record."""
+
+    block: Block
+    line: npt.NDArray[np.int64]
+    found: list[list[Observation]]
+
+    @classmethod
+    def of(cls, batch: ContextBatch) -> _Lines:
+        """Put together what one line holds."""
+        found: dict[int, list[Observation]] = {}
+        for line, observation in batch.found:
+            found.setdefault(line, []).append(observation)
+        ordered = [sorted(each, key=lambda one: one.time_us) for each in found.values()]
+        return cls(batch.block, np.array([*found], np.int64), ordered)
 
 
 def open_interest(inst_id: str, contract: Contract) -> Read:
@@ -173,7 +192,7 @@ def whale_alerts(symbol: str) -> Read:
             dollars = _number(record.get("amount_usd"), "amount_usd")
             time_us = _seconds(record.get("timestamp"))
             key = record.get("id", record.get("hash"))
-            if not isinstance(key, (str, int)):
+            if type(key) not in (str, int) or key == "":
                 raise BadRecordError("id")
             if coin.upper() != symbol:
                 continue

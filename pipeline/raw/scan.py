@@ -79,7 +79,7 @@ class Lines(NamedTuple):
     dp: Small
 
 
-@_loops.add
+@_loops.add_lean
 def _blank(text: Bytes, at: int) -> int:
     """Position of the next byte that is no blank; a line end is none."""
     while text[at] == _SPACE or text[at] == _TAB or text[at] == _RETURN:
@@ -87,7 +87,7 @@ def _blank(text: Bytes, at: int) -> int:
     return at
 
 
-@_loops.add
+@_loops.add_lean
 def _text_end(text: Bytes, at: int) -> int:
     """Position of the quote that ends a string, -1 if the string is out of the ordinary."""
     while True:
@@ -99,7 +99,7 @@ def _text_end(text: Bytes, at: int) -> int:
         at += 1
 
 
-@_loops.add
+@_loops.add_lean
 def _reads(text: Bytes, at: int, word: Bytes) -> bool:
     for place in range(len(word)):  # noqa: SIM110  (compiled)
         if text[at + place] != word[place]:
@@ -107,7 +107,7 @@ def _reads(text: Bytes, at: int, word: Bytes) -> bool:
     return True
 
 
-@_loops.add
+@_loops.add_lean
 def _literal_end(text: Bytes, at: int) -> tuple[int, int]:
     """End and kind of true, false, null or a plain JSON number; -1 for anything else."""
     if text[at] > _COLON:
@@ -132,7 +132,7 @@ def _literal_end(text: Bytes, at: int) -> tuple[int, int]:
     return (at, NUMBER) if at - first <= _MAX_DIGITS + 1 else (-1, NUMBER)
 
 
-@_loops.add
+@_loops.add_lean
 def _number(text: Bytes, at: int) -> tuple[int, int, int]:
     """End, digits and decimals of a plain decimal, without the zeros at its end; end -1 if none."""
     first = at
@@ -164,7 +164,7 @@ def _number(text: Bytes, at: int) -> tuple[int, int, int]:
     return at, kept, last - first
 
 
-@_loops.add
+@_loops.add_lean
 def _decimal(text: Bytes, at: int) -> tuple[int, int, int]:
     """As `_number`, quoted or as a JSON number."""
     if text[at] == _QUOTE:
@@ -175,7 +175,7 @@ def _decimal(text: Bytes, at: int) -> tuple[int, int, int]:
     return _number(text, at)
 
 
-@_loops.add
+@_loops.add_lean
 def _side(text: Bytes, at: int) -> tuple[int, int]:
     """End and side of "buy" or "sell"; end -1 for anything else."""
     if _reads(text, at, _BUY):
@@ -183,7 +183,7 @@ def _side(text: Bytes, at: int) -> tuple[int, int]:
     return (at + 6, ASK) if _reads(text, at, _SELL) else (-1, ASK)
 
 
-@_loops.add
+@_loops.add_lean
 def _level(  # noqa: PLR0911
     text: Bytes, at: int, holds: int
 ) -> tuple[int, int, int, int, int, int]:
@@ -218,7 +218,7 @@ def _level(  # noqa: PLR0911
     return (at + 1, side, px, px_dp, sz, sz_dp) if text[at] == _CLOSE_LIST else unfit
 
 
-@_loops.add
+@_loops.add_lean
 def _levels(
     text: Bytes, at: int, holds: int, count: int, side: Small, dp: Small, number: Ints
 ) -> tuple[int, int]:
@@ -242,7 +242,7 @@ def _levels(
     return -1, count
 
 
-@_loops.add
+@_loops.add_lean
 def _child(words: Words, paths: Paths, parent: int, start: int, length: int) -> int:
     """The node of a key below `parent`, -1 if the key is not declared."""
     if parent < 0 or length > LONGEST_KEY:
@@ -257,7 +257,7 @@ def _child(words: Words, paths: Paths, parent: int, start: int, length: int) -> 
     return -1
 
 
-@_loops.add
+@_loops.add_lean
 def _scan_line(  # noqa: C901, PLR0911, PLR0912, PLR0915  (one state machine, faster in one piece)
     text: Bytes, words: Words, at: int, row: int, count: int, paths: Paths, nodes: Ints, out: Lines
 ) -> tuple[int, int]:
@@ -329,10 +329,11 @@ def _scan_line(  # noqa: C901, PLR0911, PLR0912, PLR0915  (one state machine, fa
     return _blank(text, at), count
 
 
-@_loops.add
-def _scan_lines(text: Bytes, words: Words, ends: Ints, paths: Paths, out: Lines) -> int:
+@_loops.add_lean
+def _scan_lines(
+    text: Bytes, words: Words, ends: Ints, paths: Paths, nodes: Ints, out: Lines
+) -> int:
     """Read all lines; how many levels the fit ones have."""
-    nodes = np.zeros(_DEPTH, np.int64)
     count = start = 0
     for row in range(len(ends)):
         at, after = _scan_line(text, words, start, row, count, paths, nodes, out)
@@ -354,4 +355,5 @@ def scan_lines(text: Bytes, ends: Ints, paths: Paths, out: Lines) -> int:
         out: to be filled.
     """
     _loops.compile()
-    return _scan_lines(text, words_of(text), ends, paths, out)
+    nodes = np.zeros(_DEPTH, np.int64)
+    return _scan_lines(text, words_of(text), ends, paths, nodes, out)

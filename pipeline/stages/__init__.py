@@ -38,7 +38,7 @@ SUMMARY = {
     "ratio": "Long/short ratio of accounts by minute.",
     "whale_alerts": "Large transfers on chain by hour: dollars into and out of exchanges.",
     "vcp": "Clusters of volume by price, and how free the way is past them, by bar.",
-    "ipu": "How institutions took part in a bar: efficiency, flow, momentum, urgency (IPU).",
+    "ipu": "How large traders took part in a bar: efficiency, flow, momentum (IPU).",
     "signals": "One signal a bar: what volume clusters and participation say together.",
     "signals_mtf": "The five-minute signal beside the direction of longer bars.",
     "confluence": "Rules over the latest rows of all layers, evaluated every minute.",

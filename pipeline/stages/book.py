@@ -73,7 +73,7 @@ class Carry(msgspec.Struct):
             inverse contracts.
         first_us: the clock's first time.
         row_us: time of the last row of `book_events`; `top` its best levels, none without a book.
-        minute: the minute whose book is to be written once it is over.
+        event_us: time of the last event, if the book of its minute is still to be written.
         crossed: events so far that left the book crossed or locked.
     """
 
@@ -86,7 +86,7 @@ class Carry(msgspec.Struct):
     first_us: int | None = None
     row_us: int = 0
     top: list[int] | None = None
-    minute: int | None = None
+    event_us: int | None = None
     crossed: int = 0
 
 
@@ -115,13 +115,13 @@ def fold(batch: BookBatch, before: Carry, context: Context[Params]) -> Closed[Ca
     replay = Replay(
         carry.sequence,
         carry.book,
-        carry.minute,
+        carry.event_us,
         _records(whole, good, times, changes),
         params.book_ms * 1000,
         params.keep_updates,
     )
-    replay.run()
-    carry.minute = replay.minute
+    replay.run(carry.clock)
+    carry.event_us = replay.event_us
     rows = _rows(replay, carry, context)
     return Closed(
         carry,
@@ -166,8 +166,9 @@ def _at_scales(
         carry.size.with_values(sizes.where(used)),
     )
     fits = np.ones(len(good), np.bool_)
-    if price is None or size is None or (batch.sz > _MOST_DIGITS // value).any():
-        price, size, fits = _one_by_one(batch, good, carry, prices, sizes)
+    overflows = batch.sz > _MOST_DIGITS // value
+    if price is None or size is None or overflows.any():
+        price, size, fits = _one_by_one(batch, good, carry, prices, sizes, overflows)
     _rescale(carry, carry.price.factor_to(price), carry.size.factor_to(size))
     carry.price, carry.size = price, size
     return fits, Changes(batch.side.astype(np.int64), price.integers(prices), size.integers(sizes))
@@ -193,7 +194,7 @@ def _rescale(carry: Carry, price: int, size: int) -> None:
 
 
 def _one_by_one(
-    batch: BookBatch, good: Ints, carry: Carry, prices: Numbers, sizes: Numbers
+    batch: BookBatch, good: Ints, carry: Carry, prices: Numbers, sizes: Numbers, overflows: Flags
 ) -> tuple[Scale, Scale, Flags]:
     """Which records' numbers are not too large or too fine beside those before them."""
     price, size = carry.price, carry.size
@@ -202,7 +203,7 @@ def _one_by_one(
         span = slice(int(batch.level_start[index]), int(batch.level_end[index]))
         new_price = price.with_values(prices.where(span))
         new_size = size.with_values(sizes.where(span))
-        if new_price is None or new_size is None or (sizes.digits[span] < batch.sz[span]).any():
+        if new_price is None or new_size is None or overflows[span].any():
             fits[at] = False
         else:
             price, size = new_price, new_size
@@ -235,7 +236,7 @@ def _rows(replay: Replay, carry: Carry, context: Context[Params]) -> dict[str, A
     if sum(map(len, times)):
         found["book"] = book_rows(cells, times, units)
     if replay.updates:
-        stamps, ids = np.array(replay.updates, np.int64).T
+        stamps, ids = np.concatenate(replay.updates).T
         moments = pl.Series(stamps).cast(pl.Datetime("us", "UTC"))
         found["book_clock"] = pl.DataFrame({"ts": moments, "last_id": ids})
     if replay.ladders:

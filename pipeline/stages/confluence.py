@@ -2,7 +2,8 @@
 
 A row is one rule at one minute with a trade. A part of a rule sees, of each layer, the row that is
 valid at the minute's end: of bars of a minute that minute's own, of longer bars the last one that
-has closed, while no later one should have; of events the last one within `max_age_s`.
+has closed, while no later one should have; of events the last one before the minute's end, within
+`max_age_s`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _NAMES = (
     "open_interest_1m", "liquidations_1m", "ratio_1m", "whale_alerts_1h",
 )  # fmt: skip
 """The layers that a rule may look at; a stage's name stands for its first layer."""
+
+_UNITS_OF_NUMBERS = ("quote", "%")
 
 _NEAR_HIGH = (
     "abs(bars.close - wicks.nearest_untouched_high)"
@@ -107,15 +110,17 @@ def _aliases() -> dict[str, Layer]:
 def _known() -> dict[str, dict[str, Any]]:
     """The columns of every layer by the names rules know them by, with their types."""
     types = {
-        name: {column.name: _type(column.dtype) for column in layer.columns}
+        name: {column.name: _type(column) for column in layer.columns}
         for name, layer in _aliases().items()
     }
     return {**types, "instrument": {"tick": pl.Float64}}
 
 
-def _type(dtype: str) -> Any:
+def _type(column: Column) -> Any:
+    """The type a rule knows a column by: a number that its layer writes as a text is a number."""
     simple = {"float": pl.Float64, "int": pl.Int64, "bool": pl.Boolean}
-    return simple.get(dtype, pl.String)
+    is_number = column.dtype == "string" and column.unit in _UNITS_OF_NUMBERS
+    return pl.Float64 if is_number else simple.get(column.dtype, pl.String)
 
 
 def _wanted(params: Params) -> dict[str, dict[str, None]]:
@@ -193,22 +198,22 @@ def _latest(
             frames[alias] = pl.DataFrame({name: [None] * len(minutes) for name in columns}, schema)
             lacking[alias] = np.ones(len(minutes), np.bool_)
             continue
-        ends = frame["ts"].to_numpy() + layer.span_us
-        at = np.searchsorted(ends, minutes + MINUTE_US, side="right") - 1
-        age = params.max_age_s * 1_000_000 if not layer.span_us else layer.span_us
+        frame = frame.sort("ts", maintain_order=True)  # events may be somewhat out of order
+        known = frame["ts"].to_numpy() + max(0, layer.span_us - 1)
+        at = np.searchsorted(known, minutes + MINUTE_US) - 1
+        age = layer.span_us or params.max_age_s * 1_000_000
         is_there = at >= 0
-        is_there[is_there] = ends[at[is_there]] > minutes[is_there] + MINUTE_US - age
-        frames[alias] = _nulled(frame, columns, is_there, at)
+        is_there[is_there] = known[at[is_there]] >= minutes[is_there] + MINUTE_US - age
+        types = {name: _known()[alias][name] for name in columns}
+        frames[alias] = _nulled(frame.select(columns).cast(types), is_there, at)
         lacking[alias] = ~is_there
     return frames, lacking
 
 
-def _nulled(frame: pl.DataFrame, columns: list[str], is_there: Any, at: Any) -> pl.DataFrame:
+def _nulled(frame: pl.DataFrame, is_there: Any, at: Any) -> pl.DataFrame:
     """The rows at these places, with nulls where there is none."""
     places = pl.DataFrame({"place": np.where(is_there, at, -1)})
-    numbered = (
-        frame.select(columns).with_row_index("place").with_columns(pl.col("place").cast(pl.Int64))
-    )
+    numbered = frame.with_row_index("place").with_columns(pl.col("place").cast(pl.Int64))
     return places.join(numbered, on="place", how="left", maintain_order="left").drop("place")
 
 

@@ -76,7 +76,7 @@ def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry
         strict=True,
     )
     levels = _levels(joined)
-    whales = whale_trades(joined.frames.get("trades"), context.params.whale_notional)
+    whales = whale_trades(joined.known.get("trades"), context.params.whale_notional)
     recent = carry.recent
     rows: list[Row] = []
     for start, place, mean, end, total, share, updates, source in columns:
@@ -116,9 +116,9 @@ def _sums(minutes: Minutes, changes: Floats) -> tuple[Floats, Floats]:
 
 def _levels(joined: Joined) -> dict[int, list[float | None]]:
     """OFI by rank of the minutes that have any."""
-    if "book_events" not in joined.frames:
+    if "book_events" not in joined.known:
         return {}
-    events = joined.frames["book_events"]
+    events = joined.known["book_events"]
     minutes = Minutes.of(events["ts"].to_numpy(), joined.start_us)
     by_rank = [plain(_sums(minutes, events[name].to_numpy())[0]) for name in _TERMS]
     sums = zip(minutes.start.tolist(), zip(*by_rank, strict=True), strict=True)

@@ -45,7 +45,7 @@ class Carry(msgspec.Struct):
 
 def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     """Describe the market in each minute of the window."""
-    frames, params = joined.frames, context.params
+    frames, params = joined.known, context.params
     amounts = (float(params.small_notional), float(params.large_notional))
     depths, buyers = _depths(joined), _buyers(frames.get("trades"))
     vwap = frames.get("vwap_1m")
@@ -89,9 +89,9 @@ def liquidity(spread_bps: float | None) -> str | None:
 
 def _depths(joined: Joined) -> dict[int, tuple[float | None, ...]]:
     """Depths and depth imbalances by minute."""
-    if "book_events" not in joined.frames:
+    if "book_events" not in joined.known:
         return {}
-    events = joined.frames["book_events"]
+    events = joined.known["book_events"]
     minutes = Minutes.of(events["ts"].to_numpy(), joined.start_us)
     bids, asks = (events[name].to_numpy() for name in ("bid_depth", "ask_depth"))
     balance = imbalance(bids, asks)

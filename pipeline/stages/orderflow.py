@@ -91,7 +91,7 @@ class Carry(msgspec.Struct):
 
 def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     """Judge each minute of the window."""
-    frames = joined.frames
+    frames = joined.known
     trades = whale_trades(frames.get("trades"), context.params.whale_notional)
     flows = _by_minute(frames.get("flow_1m"))
     depths = _by_minute(frames.get("micro_1m"))
@@ -142,8 +142,8 @@ def _minutes(joined: Joined) -> list[int]:
     start = pl.col("ts") // MINUTE_US * MINUTE_US
     found: set[int] = set()
     for name in ("trades", "quote"):
-        if name in joined.frames:
-            frame = joined.frames[name]
+        if name in joined.known:
+            frame = joined.known[name]
             rows = frame.filter(pl.col("bid").is_not_null()) if name == "quote" else frame
             found.update(rows.select(start)["ts"].unique().to_list())
     return sorted(found)

@@ -32,8 +32,8 @@ class Carry(msgspec.Struct):
     has_quote: bool = False
 
 
-def select(params: Params, carries: dict[str, dict[str, Any]]) -> tuple[Input, ...]:
-    """The source: quotes, else the book, else tickers."""
+def select(params: Params, carries: dict[str, dict[str, Any]]) -> tuple[Input, ...] | None:
+    """The source: quotes, else the book, else tickers; the first good quote tells."""
     del params
     bbo, has_book = carries.get("bbo"), "book_events" in carries
     if bbo is not None and bbo.get("is_ticker") is False:
@@ -41,7 +41,7 @@ def select(params: Params, carries: dict[str, dict[str, Any]]) -> tuple[Input, .
             return (_QUOTES,)
         return (_UNTIMED,) if "book_clock" in carries else ()
     if bbo is not None and bbo.get("is_ticker") is None:
-        return ()
+        return None
     if has_book:
         return (_BOOK,)
     return (_QUOTES,) if bbo is not None else ()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pipeline.engine.paths import VaultPaths
 from pipeline.instrument import Instrument
 from scripts.benchkit.captures import recorded
 from scripts.benchkit.cold import BenchError
+from scripts.benchkit.compare import MINUTE_MS
 
 INSTRUMENT = Instrument("binance", "perps", "BTCUSDT")
 DAY = "2024-08-08"
@@ -88,10 +89,11 @@ class Recording:
         behind, book = _opening([json.loads(line) for line in lines["books"]])
         updates = [json.loads(line)["data"] for line in lines["books"][behind:]]
         first, last = (json.loads(lines["trades"][at])["data"]["t"] for at in (0, -1))
+        quoted = [json.loads(lines["quotes"][at])["data"]["u"] for at in (0, -1)]
         lengths = [_time_of(lines[kind][-1]) - _time_of(lines[kind][0]) for kind in KINDS[1:]]
         step = Shift(
             time=max(updates[-1]["T"] - book["T"] + SEAM_MS, *lengths),
-            update=updates[-1]["u"] - book["lastUpdateId"] + 1,
+            update=max(updates[-1]["u"], quoted[1]) - min(book["lastUpdateId"], quoted[0]) + 1,
             trade=last - first + 1,
         )
         text = json.dumps(book, separators=(",", ":")).encode() + b"\n"
@@ -144,23 +146,29 @@ def _time_of(line: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A vault whose raw folder holds a feed; its files by kind, and its depth messages."""
+    """A feed's files by kind, how many minutes it has, and how many depth messages."""
 
-    root: Path
     files: dict[str, Path]
+    minutes: int
     messages: int
 
+    def megabytes(self, kind: str) -> float:
+        """The size of one of the files."""
+        return self.files[kind].stat().st_size / 1e6
 
-def write_feed(recording: Recording, root: Path, seconds: int) -> Feed:
-    """Write so many seconds of the feed into a new vault."""
+
+def write_feed(
+    recording: Recording, root: Path, minutes: int, kinds: Sequence[str] = KINDS
+) -> Feed:
+    """Write so many minutes of the feed into a new vault."""
     files, messages = {}, 0
-    for kind in KINDS:
+    for kind in kinds:
         folder = VaultPaths(root).raw(INSTRUMENT, kind)
         folder.mkdir(parents=True)
         files[kind] = folder / f"{DAY}.jsonl"
-        count = _write(files[kind], recording.copies(kind), seconds * 1000)
+        count = _write(files[kind], recording.copies(kind), minutes * MINUTE_MS)
         messages = count if kind == "books" else messages
-    return Feed(root, files, messages)
+    return Feed(files, minutes, messages)
 
 
 def _write(path: Path, lines: Iterable[bytes], length_ms: int) -> int:

@@ -7,25 +7,31 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A limit that a number should not exceed, and a lower goal beyond it."""
+    """A limit that a number should not exceed, and a lower goal beyond it.
+
+    With `is_least` it should not fall short of the limit, and a goal is higher.
+    """
 
     limit: float
     unit: str = ""
     goal: float | None = None
+    is_least: bool = False
 
     @property
     def text(self) -> str:
         """As the table shows it."""
         goal = "" if self.goal is None else f" (goal {self.goal:g}{self.unit})"
-        return f"<= {self.limit:g}{self.unit}{goal}"
+        return f"{'>=' if self.is_least else '<='} {self.limit:,g}{self.unit}{goal}"
 
     def verdict(self, number: float) -> str:
         """Whether a number keeps it."""
-        if number > self.limit:
+        sign = -1 if self.is_least else 1
+        if sign * number > sign * self.limit:
             return "MISSED"
         if self.goal is None:
             return "met"
-        return "met, goal too" if number <= self.goal else "met, not the goal"
+        is_reached = sign * number <= sign * self.goal
+        return "met, goal too" if is_reached else "met, not the goal"
 
 
 @dataclass(frozen=True, slots=True)

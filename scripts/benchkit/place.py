@@ -51,6 +51,10 @@ class Sizes:
     helps: int = 15
     book_hours: float | None = None
     book_ms: int = 1000
+    depth_minutes: tuple[int, int, int] = (10, 60, 110)
+    depth_runs: int = 3
+    depth_part: int = 6000
+    depth_part_runs: int = 3
 
 
 QUICK = Sizes(
@@ -70,6 +74,10 @@ QUICK = Sizes(
     helps=1,
     book_hours=0.5,
     book_ms=60_000,
+    depth_minutes=(2, 3, 4),
+    depth_runs=1,
+    depth_part=500,
+    depth_part_runs=1,
 )
 
 
@@ -103,10 +111,10 @@ class Place:
             )
             files = sorted(VaultPaths(root).raw(INSTRUMENT, "trades").iterdir())
             for file in files:
-                _settle(file)
+                settle(file)
             self._markets[key] = files
         for file in self._markets[key]:
-            _warm(file)
+            warm(file)
         return self._markets[key]
 
     def fresh_vault(self, files: Sequence[Path]) -> Path:
@@ -122,28 +130,32 @@ class Place:
         """A path for a file or folder that is not there yet."""
         return self.folder / f"{next(self._numbers)}-{name}"
 
-    def run_stages(self, root: Path, stages: Sequence[str] = STAGES) -> Cold:
+    def run_stages(
+        self, root: Path, stages: Sequence[str] = STAGES, instrument: Instrument = INSTRUMENT
+    ) -> Cold:
         """`flowvault run` of some stages in a cold process."""
-        return self.starter.run([*FLOWVAULT, *run_arguments(root, stages)])
+        return self.starter.run([*FLOWVAULT, *run_arguments(root, stages, instrument)])
 
     def drop(self, path: Path) -> None:
         """Remove a folder that is no longer needed."""
         shutil.rmtree(path)
 
 
-def run_arguments(root: Path, stages: Sequence[str]) -> list[str]:
+def run_arguments(
+    root: Path, stages: Sequence[str], instrument: Instrument = INSTRUMENT
+) -> list[str]:
     """The arguments of the measured command."""
     named = [word for name in stages for word in ("--stage", name)]
-    return ["--vault", str(root), "run", *INSTRUMENT.options.split(), *named, "--json"]
+    return ["--vault", str(root), "run", *instrument.options.split(), *named, "--json"]
 
 
-def _settle(file: Path) -> None:
+def settle(file: Path) -> None:
     """Have a new file written to disk now and not while something is timed."""
     with file.open("rb+") as stream:
         os.fsync(stream.fileno())
 
 
-def _warm(file: Path) -> None:
+def warm(file: Path) -> None:
     """Bring a file into the page cache."""
     with file.open("rb") as stream:
         while stream.read(_PIECE):

@@ -98,8 +98,11 @@ class SortedBook:
 
     def best(self) -> tuple[Levels, Levels]:
         """The best levels of each side."""
-        bids = sorted(self.bids.items(), reverse=True)[:TOP]
-        return bids, sorted(self.asks.items())[:TOP]
+        bids, asks = sorted(self.bids, reverse=True)[:TOP], sorted(self.asks)[:TOP]
+        return (
+            [(price, self.bids[price]) for price in bids],
+            [(price, self.asks[price]) for price in asks],
+        )
 
 
 class BisectBook:

@@ -17,11 +17,23 @@ from pipeline import __version__
 from scripts.benchkit.outcome import COLUMNS, Line, Outcome
 
 _INTRODUCTION = (
-    "Measured on simulated trades in OKX's format. `make bench` measures again and rewrites this "
-    "file; `python scripts/bench.py --only day` measures one row and only prints it."
+    "Measured on simulated trades in OKX's format, and on Binance's order book as recorded. "
+    "`make bench` measures again and rewrites this file; `python scripts/bench.py --only day` "
+    "measures one row and only prints it."
 )
 
-_LIBRARIES = ("polars", "duckdb", "numpy", "wickra", "statsmodels", "MarketProfile")
+_LIBRARIES = (
+    "polars",
+    "duckdb",
+    "numpy",
+    "numba",
+    "msgspec",
+    "wickra",
+    "statsmodels",
+    "MarketProfile",
+)
+
+_LARGE = 1000
 
 _BUSY_SHARE = 0.25
 """Above this load for each core the machine is not quiet."""
@@ -100,7 +112,8 @@ def _missed(outcomes: Sequence[Outcome]) -> str:
 def _against_aim(line: Line) -> str:
     aim = line.aim.text if line.aim else ""
     unit = line.aim.unit if line.aim else ""
-    return f"{line.what}, {line.judged:.3g}{unit} against {aim}"
+    judged = f"{line.judged:.3g}" if (line.judged or 0) < _LARGE else f"{line.judged:,.0f}"
+    return f"{line.what}, {judged}{unit} against {aim}"
 
 
 def _machine(loads: tuple[str, str]) -> str:

@@ -9,6 +9,7 @@ from statistics import median
 from pipeline.sim import write_market
 from scripts.benchkit.cold import FLOWVAULT
 from scripts.benchkit.days import measure_day
+from scripts.benchkit.depth_rows import book_length, book_memory, books
 from scripts.benchkit.history import measure_minutes
 from scripts.benchkit.layer_rows import layer_memory, layer_minute, layers, states
 from scripts.benchkit.lines import (
@@ -148,5 +149,8 @@ ROWS: dict[str, Row] = {
     "parts": parts,
     "states": states,
     "layer-memory": layer_memory,
+    "books": books,
+    "book-length": book_length,
+    "book-memory": book_memory,
 }
 """Every row in the order of the table, under the name that `--only` takes."""

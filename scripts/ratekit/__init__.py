@@ -1,0 +1,1 @@
+"""What scripts/base_rates.py is made of."""

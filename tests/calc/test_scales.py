@@ -1,0 +1,80 @@
+"""Scales at their limits: every value a double, and the nearest one."""
+
+from __future__ import annotations
+
+import random
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from pipeline.calc.scales import Numbers, Scale
+
+
+def numbers(*values: str) -> Numbers:
+    """Decimals as digits and decimals."""
+    parts = [Decimal(value).as_tuple() for value in values]
+    digits = [int("".join(map(str, part.digits))) for part in parts]
+    decimals = [-int(part.exponent) for part in parts]
+    return Numbers(np.array(digits, np.int64), np.array(decimals, np.int8))
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [
+        ("9007199254740991", True),
+        ("9007199254740993", False),
+        ("9007199254740.991", True),
+        ("9007199254740.993", False),
+        ("0.000000000000000001", True),
+        ("0.999999999999999999", False),
+        ("999999999999999999", False),
+    ],
+)
+def test_limits(value: str, fits: bool) -> None:
+    """Below 2**53 steps of the scale, not above."""
+    grown = Scale().with_values(numbers(value))
+    assert (grown is not None) is fits
+    if grown is not None:
+        assert grown.floats(grown.integers(numbers(value))).tolist() == [float(value)]
+
+
+@pytest.mark.parametrize("decimals", [19, 20, 30])
+def test_more_decimals_than_there_are_powers(decimals: int) -> None:
+    """A size of 18 decimals in contracts of 0.01: refused or held, never an error."""
+    tiny = Numbers(np.array([1], np.int64), np.array([decimals], np.int8))
+    assert Scale().with_values(tiny) is None
+    assert Scale(2, 5.0).with_values(tiny) is None
+
+
+def test_a_finer_value_among_large_ones_does_not_fit() -> None:
+    """It is the product of both that is limited."""
+    large = Scale().with_values(numbers("900719925474"))
+    assert large is not None
+    assert large.with_values(numbers("0.0001")) is not None
+    assert large.with_values(numbers("0.00001")) is None
+    assert large.with_values(numbers()) is large
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_fits_does_not_depend_on_the_order_within_a_piece(seed: int) -> None:
+    """Piece by piece or at once: the same scale, and the nearest doubles."""
+    rng = random.Random(seed)
+    values = [
+        f"{rng.randrange(10 ** rng.randrange(1, 7))}.{rng.randrange(10**4):04d}" for _ in range(30)
+    ]
+    whole = Scale().with_values(numbers(*values))
+    each: Scale | None = Scale()
+    for value in values:
+        assert each is not None
+        each = each.with_values(numbers(value))
+    assert each == whole
+    assert whole is not None
+    assert whole.floats(whole.integers(numbers(*values))).tolist() == [float(v) for v in values]
+
+
+def test_factor() -> None:
+    """How integers grow on the way to a finer scale."""
+    coarse, fine = Scale(2, 7.0), Scale(5, 7.0)
+    assert coarse.factor_to(fine) == 1000
+    assert (coarse.integers(numbers("1.25")) * 1000 == fine.integers(numbers("1.25"))).all()
