@@ -25,6 +25,7 @@ from pipeline.engine import lock
 from pipeline.engine.paths import VaultPaths
 from pipeline.errors import FlowvaultError
 
+from . import joined
 from .workload import INSTRUMENT, growing, make_raw, run_chain, use_small_parts
 
 CRASHED = 70
@@ -85,6 +86,7 @@ def race(vault: str, gate: str) -> int:
 
 
 JOBS: dict[str, Callable[..., int]] = {
+    "joined": joined.cycles,
     "cli": cli,
     "cycles": cycles,
     "append": append,

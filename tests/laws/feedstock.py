@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pipeline.instrument import Instrument
 
@@ -20,6 +21,8 @@ MINUTE_MS = 60_000
 SWAP = Instrument("okx", "perps", "BTC-USDT-SWAP")
 INVERSE = Instrument("okx", "perps", "BTC-USD-SWAP")
 PLAIN = Instrument("elsewhere", "spot", "ABC-XYZ")
+UNTIMED = Instrument("binance", "spot", "BTCUSDT")
+COIN = Instrument("coinbase", "spot", "BTC-USD")
 
 PRICES = ("100", "100.5", "100.50", "100.500", "99.95", "101.0", "100.05", "99", "102.25")
 DIRT = (
@@ -66,21 +69,37 @@ CLEAN = Mix(dirt=0, late=0, future=0, jitter=0)
 
 @dataclass
 class Stock:
-    """A collector's day files around a midnight, as lines."""
+    """A collector's day files around a midnight, as lines.
+
+    Attributes:
+        days: trades.
+        others: books and quotes by kind and day.
+        torn: what a file ends in, by its name in `content`.
+    """
 
     instrument: Instrument
     days: dict[str, list[Line]] = field(default_factory=dict)
+    others: dict[str, dict[str, list[Line]]] = field(default_factory=dict)
     torn: dict[str, bytes] = field(default_factory=dict)
 
     def content(self) -> dict[str, bytes]:
-        """The bytes of each day file."""
+        """The bytes of each day file: trades by day, others by "kind/day"."""
         return {
-            day: b"".join(line.data for line in lines) + self.torn.get(day, b"")
-            for day, lines in self.days.items()
+            name: b"".join(line.data for line in lines) + self.torn.get(name, b"")
+            for name, lines in self.files().items()
         }
 
+    def files(self) -> dict[str, list[Line]]:
+        """The lines of each file by its name in `content`."""
+        others = {
+            f"{kind}/{day}": lines
+            for kind, days in self.others.items()
+            for day, lines in days.items()
+        }
+        return self.days | others
+
     def lines(self) -> list[Line]:
-        """All lines in file order."""
+        """All lines of trades in file order."""
         return [line for lines in self.days.values() for line in lines]
 
 
@@ -101,12 +120,21 @@ def trade_line(
 ) -> bytes:
     """One trade as the instrument's exchange writes it, without the line's end."""
     if instrument.exchange == "okx":
-        row = {"instId": instrument.inst_id, "tradeId": str(number), "px": price, "sz": size}
+        row: dict[str, Any] = {"instId": instrument.inst_id, "tradeId": str(number)}
+        row |= {"px": price, "sz": size}
         row |= {"side": side, "ts": str(ts)}
         whole = {"arg": {"channel": "trades"}, "data": [row]} if wrap else row
         return json.dumps(whole, separators=(",", ":")).encode()
     stamp = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ts)).isoformat()
-    time = stamp.replace("+00:00", "Z") if wrap else ts
+    stamp = stamp.replace("+00:00", "Z")
+    if instrument.exchange == "binance":
+        row = {"e": "trade", "E": ts, "T": ts, "s": instrument.inst_id, "t": number}
+        row |= {"p": price, "q": size, "m": side == "sell"}
+        return json.dumps({"stream": "s", "data": row} if wrap else row).encode()
+    if instrument.exchange == "coinbase":
+        row = {"type": "match", "trade_id": number, "side": side, "size": size, "price": price}
+        return json.dumps(row | {"product_id": instrument.inst_id, "time": stamp}).encode()
+    time = stamp if wrap else ts
     return json.dumps(
         {"ts": time, "price": price, "size": size, "side": side, "id": number},
         separators=(",", ":"),

@@ -5,6 +5,7 @@ All of this is over `all_stages()`: a stage that is added later is held to it wi
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,7 +19,8 @@ from pipeline.engine import disk
 from pipeline.instrument import Instrument
 
 from .conftest import NewWorld
-from .feedstock import CLEAN, INVERSE, PLAIN, SWAP, Mix, Stock, make
+from .feeds import KINDS, make_all
+from .feedstock import CLEAN, COIN, INVERSE, PLAIN, SWAP, UNTIMED, Mix, Stock, make
 from .world import (
     GENERATED_KINDS,
     AnyStage,
@@ -28,17 +30,19 @@ from .world import (
     chain,
     difference,
     grain,
+    kind_of,
     only,
     root_kinds,
+    sizes,
 )
 
-STAGES = [pytest.param(stage, id=stage.name) for stage in stages.all_stages()]
+STAGES = [pytest.param(stage, id=stage.name) for stage in chain()]
 SLOW_SHARDS = 8
 
 
 def test_raw_data_can_be_made_for_every_stage() -> None:
     """A stage on a new kind of raw data needs a generator here, or the laws would not hold it."""
-    for stage in chain():
+    for stage in stages.all_stages():
         lacking = root_kinds(stage) - GENERATED_KINDS
         assert not lacking, f"{stage.name}: make {lacking} data"
 
@@ -49,13 +53,17 @@ def assert_same(found: World, wanted: World) -> None:
     assert not message, message
 
 
+Positions = dict[str, int]
+"""How many bytes of each feed there are."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One way of cutting one stock, at one grain."""
 
     seed: int
     instrument: Instrument
-    cuts: tuple[int, ...]
+    cuts: tuple[Positions, ...]
     fine: Grain
     together: bool
 
@@ -69,36 +77,67 @@ class Outcome:
     batch: Tree
 
 
-INSTRUMENTS = (SWAP, PLAIN, SWAP, INVERSE)
+MARKETS = (
+    *((SWAP, KINDS), (PLAIN, KINDS), (UNTIMED, KINDS), (INVERSE, KINDS)),
+    *((SWAP, ("trades", "quotes")), (COIN, KINDS), (SWAP, ("trades", "books")), (SWAP, KINDS)),
+    *((UNTIMED, ("trades", "books")), (PLAIN, ("books", "quotes")), (SWAP, ("trades",))),
+    *((SWAP, KINDS), (UNTIMED, KINDS), (INVERSE, ("trades", "books"))),
+)
+"""Instruments, and the feeds that they have."""
 
 
-def stock_of(seed: int, instrument: Instrument, trades: int = 110) -> Stock:
-    """Two days with all accidents; every other first day ends in a torn line."""
-    stock = make(instrument, seed, trades, Mix(dirt=0.06, late=0.06, duplicate=0.06, future=0.02))
-    first = next(iter(stock.days))
-    if seed % 2:
-        stock.torn[first] = b'{"instId":"BTC-USDT-SWAP","tradeId":"77"'
+def stock_of(
+    seed: int, instrument: Instrument, trades: int = 80, kinds: tuple[str, ...] = KINDS
+) -> Stock:
+    """Two days with all accidents; every other first day of a feed ends in a torn line."""
+    mix = Mix(dirt=0.06, late=0.06, duplicate=0.06, future=0.02)
+    stock = make_all(instrument, seed, trades, mix, kinds)
+    for kind in sizes(stock.content()):
+        names = sorted(name for name in stock.files() if kind_of(name) == kind)
+        if (seed + len(kind)) % 2 and len(names) > 1:
+            stock.torn[names[0]] = b'{"instId":"BTC-USDT-SWAP","tradeId":"77"'
     return stock
+
+
+def positions(rng: random.Random, whole: Positions, count: int) -> tuple[Positions, ...]:
+    """How far each feed has come at each cut; they come in any order, the last is the end.
+
+    A feed has a byte from the first run on: one that appears later would need a rebuild.
+    """
+    found = []
+    style = rng.choice(("even", "any", "one after the other"))
+    order = rng.sample(list(whole), len(whole))
+    shares = sorted(rng.random() for _ in range(count))
+    drawn = {kind: sorted(rng.random() for _ in range(count)) for kind in whole}
+    for i, share in enumerate(shares):
+        here = {}
+        for place, kind in enumerate(order):
+            part = {"even": share, "any": drawn[kind][i]}.get(
+                style, min(1.0, max(0.0, share * len(order) - place))
+            )
+            here[kind] = max(1, round(whole[kind] * part))
+        found.append(here)
+    return (*found, whole)
 
 
 def cases(count: int, seed: int) -> Iterator[tuple[Stock, list[Case]]]:
     """Stocks, each with a few ways of cutting it."""
     rng = random.Random(seed)
     for index in range(0, count, 4):
-        instrument = INSTRUMENTS[index // 4 % len(INSTRUMENTS)]
-        stock = stock_of(seed * 1000 + index // 4, instrument)
-        size = sum(map(len, stock.content().values()))
+        instrument, kinds = MARKETS[index // 4 % len(MARKETS)]
+        stock = stock_of(seed * 1000 + index // 4, instrument, kinds=kinds)
+        whole = sizes(stock.content())
         part_rows = rng.choice((None, 7, 16, 64))
         found = []
         for _ in range(min(4, count - index)):
-            cuts = sorted(rng.randrange(size + 1) for _ in range(rng.choice((1, 1, 2, 4))))
             fine = Grain(
-                block_bytes=rng.choice((None, None, rng.randrange(300, 5000))),
-                commit_rows=rng.choice((None, None, rng.randrange(1, 40))),
+                block_bytes=rng.choice((None, None, rng.randrange(700, 9000))),
+                commit_rows=rng.choice((None, None, rng.randrange(5, 150))),
                 part_rows=part_rows,
             )
+            cuts = positions(rng, whole, rng.choice((1, 1, 2, 4)))
             together = rng.random() < 0.7
-            found.append(Case(seed * 1000 + index // 4, instrument, tuple(cuts), fine, together))
+            found.append(Case(seed * 1000 + index // 4, instrument, cuts, fine, together))
         yield stock, found
 
 
@@ -114,9 +153,10 @@ def outcomes(new_world: NewWorld, count: int, seed: int) -> Iterator[Outcome]:
         for case in found:
             world = new_world(stock.instrument)
             with grain(case.fine):
-                at = 0
-                for cut in (*case.cuts, sum(map(len, content.values()))):
-                    world.grow(content, at, cut)
+                at = dict.fromkeys(case.cuts[0], 0)
+                for cut in case.cuts:
+                    for kind, end in cut.items():
+                        world.grow_feed(content, kind, at[kind], end)
                     _ = world.run() if case.together else world.run_each()
                     at = cut
             yield Outcome(case, world.tree(), wanted)
@@ -125,16 +165,16 @@ def outcomes(new_world: NewWorld, count: int, seed: int) -> Iterator[Outcome]:
 
 
 @pytest.fixture(scope="module")
-def hundred(new_world: NewWorld) -> list[Outcome]:
-    """A hundred random cuttings, run once for all stages."""
-    return list(outcomes(new_world, 100, 1))
+def cuttings(new_world: NewWorld) -> list[Outcome]:
+    """Four random cuttings of every market, run once for all stages."""
+    return list(outcomes(new_world, 4 * len(MARKETS), 1))
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_random_cuttings(stage: AnyStage, hundred: list[Outcome]) -> None:
-    """A hundred random cuttings at any byte, with restarts, tiny blocks, commits and parts."""
+def test_random_cuttings(stage: AnyStage, cuttings: list[Outcome]) -> None:
+    """Random cuttings at any byte of any feed, with restarts, tiny blocks, commits and parts."""
     rows = 0
-    for outcome in hundred:
+    for outcome in cuttings:
         wanted = only(outcome.batch, stage)
         rows += len(wanted)
         message = difference(only(outcome.pieces, stage), wanted)
@@ -153,57 +193,90 @@ def test_many_random_cuttings(new_world: NewWorld) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("shard", range(SLOW_SHARDS))
 def test_every_byte_of_a_file(shard: int, new_world: NewWorld) -> None:
-    """A file of 200 lines cut once, at every one of its bytes."""
-    stock = make(SWAP, 5, 185, Mix(dirt=0.05, late=0.05, duplicate=0.05, future=0.02, quiet=0.005))
-    day = max(stock.days, key=lambda each: len(stock.days[each]))
-    data = b"".join(line.data for line in stock.lines()[:200])
-    content = {day: data}
+    """Feeds of a day cut once, all at the same share, at every byte of them together."""
+    mix = Mix(dirt=0.05, late=0.05, duplicate=0.05, future=0.02, quiet=0.005)
+    stock = make_all(SWAP, 5, 185, mix)
+    content = {
+        name: b"".join(line.data for line in lines[:200])
+        for kind in KINDS
+        for name, lines in sorted(stock.files().items(), key=lambda item: -len(item[1]))
+        if kind_of(name) == kind
+    }
     batch = new_world()
     batch.put(content)
     batch.run()
     wanted = batch.tree()
-    for cut in range(shard, len(data), SLOW_SHARDS):
+    whole = sizes(content)
+    for cut in range(1 + shard, sum(whole.values()), SLOW_SHARDS):
         world = new_world()
         world.grow(content, 0, cut)
         world.run()
-        world.grow(content, cut, len(data))
+        for kind, size in whole.items():
+            there = max(1, size * cut // sum(whole.values()))
+            world.grow_feed(content, kind, there, size)
         world.run()
         message = difference(world.tree(), wanted)
         assert not message, f"cut at {cut}\n{message}"
         shutil.rmtree(world.root)
 
 
-@pytest.mark.parametrize("instrument", [SWAP, PLAIN], ids=["okx", "plain"])
+@pytest.mark.parametrize("instrument", [SWAP, PLAIN, UNTIMED], ids=["okx", "plain", "untimed"])
 def test_line_by_line(instrument: Instrument, new_world: NewWorld) -> None:
-    """One run after every line: nothing is decided by what else is in a block."""
-    stock = stock_of(4, instrument, 80)
+    """A run whenever a few lines have come: nothing is decided by what else is in a block."""
+    stock = stock_of(4, instrument, 30)
     content = stock.content()
     batch, world = new_world(instrument), new_world(instrument)
-    fine = Grain(part_rows=16)
-    with grain(fine):
+    with grain(Grain(part_rows=16)):
         batch.put(content)
         batch.run()
-        at = 0
-        for line in stock.lines():
-            world.grow(content, at, at + len(line.data))
-            at += len(line.data)
-            world.run()
-        world.grow(content, at, sum(map(len, content.values())))
+        at = dict.fromkeys(sizes(content), 1)
+        for kind in at:
+            world.grow_feed(content, kind, 0, 1)
+        lines = [(kind_of(name), line) for name, all_ in stock.files().items() for line in all_]
+        lines.sort(key=lambda pair: pair[1].ts)  # about as they came
+        for number, (kind, line) in enumerate(lines):
+            world.grow_feed(content, kind, at[kind], at[kind] + len(line.data))
+            at[kind] += len(line.data)
+            if number % 3 == 0:
+                world.run()
+        for kind, end in sizes(content).items():
+            world.grow_feed(content, kind, at[kind], end)
         world.run()
     assert_same(world, batch)
 
 
+@pytest.mark.parametrize("instrument", [SWAP, UNTIMED, COIN], ids=["okx", "binance", "coinbase"])
+def test_every_order_of_arrival(instrument: Instrument, new_world: NewWorld) -> None:
+    """Whole feeds that come one after the other, in every order; of the others a byte is there."""
+    stock = stock_of(8, instrument)
+    content = stock.content()
+    batch = new_world(instrument)
+    batch.put(content)
+    batch.run()
+    for order in itertools.permutations(sizes(content)):
+        world = new_world(instrument)
+        for kind in order:
+            world.grow_feed(content, kind, 0, 1)
+        for kind in order:
+            world.grow_feed(content, kind, 1, sizes(content)[kind])
+            world.run()
+        message = difference(world.tree(), batch.tree())
+        assert not message, f"{order}\n{message}"
+
+
 def test_byte_by_byte_in_one_vault(new_world: NewWorld) -> None:
-    """A dozen lines that arrive one byte at a time, with a run of the first stage after each."""
+    """A dozen lines that arrive a byte or a few at a time, with a run of a raw stage after each."""
     stock = stock_of(6, SWAP, 30)
-    content = {day: data[:1400] for day, data in stock.content().items()}
+    content = {name: data[:1400] for name, data in stock.content().items()}
     batch, world = new_world(), new_world()
     batch.put(content)
     batch.run()
-    first = chain()[0]
-    for at in range(sum(map(len, content.values()))):
-        world.grow(content, at, at + 1)
-        world.run_one(first)
+    for stage in chain():
+        if stage.raw_kind:
+            step = 1 if stage.raw_kind == "trades" else 5
+            for at in range(0, sizes(content)[stage.raw_kind], step):
+                world.grow_feed(content, stage.raw_kind, at, at + step)
+                world.run_one(stage)
     world.run()
     assert_same(world, batch)
 
@@ -252,7 +325,7 @@ def run_and_die(world: World, after: int) -> bool:
 )
 def test_dying_at_every_change_of_the_disk(fine: Grain, new_world: NewWorld) -> None:
     """A run may die anywhere; the next one, with not a byte more of raw data, makes it good."""
-    stock = stock_of(3, SWAP, 60)
+    stock = stock_of(3, SWAP, 30)
     content = stock.content()
     size = sum(map(len, content.values()))
     batch = new_world()
@@ -260,7 +333,7 @@ def test_dying_at_every_change_of_the_disk(fine: Grain, new_world: NewWorld) -> 
         batch.put(content)
         batch.run()
     wanted = batch.tree()
-    step = 3 if fine.commit_rows is None else 23
+    step = 7 if fine.commit_rows is None else 61
     for after in range(0, 100_000, step):
         world = new_world()
         with grain(fine):
@@ -289,6 +362,7 @@ def test_a_long_line_is_counted_once_although_the_run_dies_behind_it(
     lines = [line.data for line in make(SWAP, 1, 6, replace(CLEAN, duplicate=0)).lines()]
     content = {"2024-03-06": b"".join([*lines[:3], b"x" * 900 + b"\n", *lines[3:]])}
     batch = new_world()
+    batch.chain = batch.chain[:1]
     batch.put(content)
     with grain(Grain(block_bytes=300)):
         batch.run()
@@ -297,6 +371,7 @@ def test_a_long_line_is_counted_once_although_the_run_dies_behind_it(
     fine = Grain(block_bytes=300, commit_rows=1)
     for after in range(10_000):
         world = new_world()
+        world.chain = batch.chain
         world.put(content)
         with grain(fine):
             died = run_and_die(world, after)

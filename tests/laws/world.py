@@ -16,6 +16,7 @@ from pipeline import stages
 from pipeline.engine import disk, feed, runner
 from pipeline.engine import state as states
 from pipeline.engine.paths import VaultPaths
+from pipeline.engine.presence import has_data
 from pipeline.engine.rebuild import rebuild_stage
 from pipeline.engine.runner import Summary, Vault, run_stage, run_stages
 from pipeline.errors import FlowvaultError
@@ -26,8 +27,8 @@ from pipeline.stage import Stage
 AnyStage = Stage[Any, Any]
 Tree = dict[str, bytes]
 
-GENERATED_KINDS = frozenset(("trades",))
-"""Kinds of raw data that `feedstock` makes."""
+GENERATED_KINDS = frozenset(("trades", "books", "quotes"))
+"""Kinds of raw data that `feedstock` and `feeds` make."""
 
 
 def root_kinds(stage: AnyStage) -> set[str]:
@@ -38,8 +39,8 @@ def root_kinds(stage: AnyStage) -> set[str]:
 
 
 def chain() -> list[AnyStage]:
-    """All stages in the order in which they run."""
-    return list(stages.all_stages())
+    """The stages whose raw data can be made here, in the order in which they run."""
+    return [stage for stage in stages.all_stages() if root_kinds(stage) <= GENERATED_KINDS]
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,37 @@ class World:
 
     def put(self, content: Mapping[str, bytes]) -> None:
         """Make the raw day files be exactly this."""
-        for day, data in content.items():
-            (self.raw / f"{day}.jsonl").write_bytes(data)
+        for name, data in content.items():
+            self.file(name).write_bytes(data)
+
+    def file(self, name: str) -> Path:
+        """The raw file of a day of trades, or of "kind/day"."""
+        kind, _, day = name.rpartition("/")
+        folder = VaultPaths(self.root).raw(self.instrument, kind or "trades")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{day}.jsonl"
 
     def grow(self, content: Mapping[str, bytes], start: int, end: int) -> None:
-        """Append bytes [start, end) of the days put behind each other."""
+        """Append bytes [start, end) of all there are; every feed gets its share of them.
+
+        A feed's days are put behind each other; it has a byte at least from the beginning on.
+        """
+        total = sum(map(len, content.values()))
+        for kind, size in sizes(content).items():
+            low, high = (
+                0 if at == 0 else max(1, size * at // total) for at in (start, min(end, total))
+            )
+            self.grow_feed(content, kind, low, high)
+
+    def grow_feed(self, content: Mapping[str, bytes], kind: str, start: int, end: int) -> None:
+        """Append bytes [start, end) of one feed, its days put behind each other."""
         at = 0
-        for day, data in content.items():
+        for name, data in content.items():
+            if kind_of(name) != kind:
+                continue
             low, high = max(0, start - at), min(len(data), end - at)
             if low < high:
-                with (self.raw / f"{day}.jsonl").open("ab") as stream:
+                with self.file(name).open("ab") as stream:
                     stream.write(data[low:high])
             at += len(data)
 
@@ -124,12 +146,21 @@ class World:
             if isinstance(done, FlowvaultError):
                 raise done
             found[done.stage] = done
-        assert set(found) == {stage.name for stage in self.chain}
+        missing = {s.name for s in self.chain if self.has_input(s)} - set(found)
+        assert not missing, missing
         return found
+
+    def has_input(self, stage: AnyStage) -> bool:
+        """Whether there is anything that the stage can read; joined ones may have to wait."""
+        paths = VaultPaths(self.root)
+        return not stage.inputs and all(
+            any(paths.raw(self.instrument, kind).glob("*.jsonl*")) for kind in root_kinds(stage)
+        )
 
     def run_each(self) -> dict[str, Summary]:
         """The same, one stage after another, as with `--stage NAME --no-upstream`."""
-        return {s.name: self.run_one(s) for s in self.chain}
+        paths = VaultPaths(self.root)
+        return {s.name: self.run_one(s) for s in self.chain if has_data(paths, s, self.instrument)}
 
     def run_one(self, stage: AnyStage) -> Summary:
         """Bring one stage up to date."""
@@ -144,7 +175,7 @@ class World:
         return {
             s.name: rebuild_stage(vault, s, self.instrument, allow_missing=allow_missing)
             for s in wanted
-            if s in self.chain
+            if s in self.chain and has_data(vault.paths, s, self.instrument)
         }
 
     # -- looking -----------------------------------------------------------
@@ -201,13 +232,30 @@ class World:
         return self.lines(layer) if layer.format == "jsonl" else self.frame(layer).rows()
 
 
+def kind_of(name: str) -> str:
+    """The feed of a file of a stock's content."""
+    return name.rpartition("/")[0] or "trades"
+
+
+def sizes(content: Mapping[str, bytes]) -> dict[str, int]:
+    """The bytes of each feed."""
+    found: dict[str, int] = {}
+    for name, data in content.items():
+        found[kind_of(name)] = found.get(kind_of(name), 0) + len(data)
+    return found
+
+
 def only(tree: Tree, stage: AnyStage) -> Tree:
     """What one stage has written: its derived files, and the quarantine if it reads raw data."""
-    folders = {layer.folder for layer in stage.layers}
-    tops = {f"derived/{folder}/" for folder in folders} | (
-        {"quarantine/"} if stage.raw_kind else set()
-    )
-    return {path: data for path, data in tree.items() if path.startswith(tuple(tops))}
+    files = {f"derived/{e.folder}/": e.file if e.format == "jsonl" else "" for e in stage.layers}
+    found: Tree = {}
+    for path, data in tree.items():
+        if stage.raw_kind and path.startswith("quarantine/"):
+            if path.split("/")[2].startswith(stage.raw_kind):
+                found[path] = data
+        elif any(path.startswith(top) and path.endswith(file) for top, file in files.items()):
+            found[path] = data
+    return found
 
 
 def difference(found: Tree, wanted: Tree) -> str:
