@@ -12,7 +12,10 @@ Ints = npt.NDArray[np.int64]
 Small = npt.NDArray[np.int8]
 Floats = npt.NDArray[np.float64]
 
-_LIMIT = float(2**53)
+_LIMIT = float(2**59)
+"""Eight such integers can be added up."""
+_DOUBLE = 2**53
+_MOST_DECIMALS = 12
 _POWERS = 10 ** np.arange(19, dtype=np.int64)
 
 
@@ -28,10 +31,10 @@ class Numbers(NamedTuple):
 
 
 class Scale(msgspec.Struct):
-    """Values are integers / 10**`decimals`.
+    """Values are integers / 10**`decimals`, with room to add a few of them up.
 
-    They stay below 2**53, so that each is a double and dividing it gives the nearest one.
-    `largest` is the largest value so far.
+    No value has more than 12 decimals: a finer one, which no market trades at, would leave no room
+    for ordinary ones. `largest` is the largest value so far.
     """
 
     decimals: int = 0
@@ -42,7 +45,7 @@ class Scale(msgspec.Struct):
         if not len(values.digits):
             return self
         decimals = max(self.decimals, int(values.decimals.max()))
-        if decimals >= len(_POWERS):
+        if decimals > _MOST_DECIMALS:
             return None
         top = float((values.digits / _POWERS[values.decimals]).max())
         grown = Scale(decimals, max(self.largest, top))
@@ -57,5 +60,13 @@ class Scale(msgspec.Struct):
         return int(10 ** (other.decimals - self.decimals))
 
     def floats(self, integers: Ints) -> Floats:
-        """The values as doubles, each the nearest."""
-        return integers / 10.0**self.decimals
+        """The values as doubles: the nearest, and the same one at whatever scale."""
+        found: Floats = integers / 10.0**self.decimals
+        wide = np.abs(integers) >= _DOUBLE
+        if wide.any():
+            digits, decimals = integers[wide], np.full(int(wide.sum()), self.decimals)
+            for _ in range(self.decimals):
+                shorter = (digits % 10 == 0) & (decimals > 0)
+                digits, decimals = np.where(shorter, digits // 10, digits), decimals - shorter
+            found[wide] = digits / 10.0**decimals
+        return found

@@ -1,4 +1,4 @@
-"""Scales at their limits: every value a double, and the nearest one."""
+"""Scales at their limits, and values as the nearest doubles whatever the scale."""
 
 from __future__ import annotations
 
@@ -23,20 +23,46 @@ def numbers(*values: str) -> Numbers:
     ("value", "fits"),
     [
         ("9007199254740991", True),
-        ("9007199254740993", False),
-        ("9007199254740.991", True),
-        ("9007199254740.993", False),
-        ("0.000000000000000001", True),
-        ("0.999999999999999999", False),
+        ("576460752303423", True),
+        ("576460752303423.4", True),
+        ("576460752303423000", True),
+        ("576460752303423489", False),
+        ("9007199254740.993", True),
+        ("0.000000000001", True),
+        ("0.0000000000001", False),
+        ("0.000000000000001", False),
+        ("576460.752303423", True),
+        ("576461.752303423487", False),
         ("999999999999999999", False),
     ],
 )
 def test_limits(value: str, fits: bool) -> None:
-    """Below 2**53 steps of the scale, not above."""
+    """Below 2**59 steps of the scale, at most twelve decimals."""
     grown = Scale().with_values(numbers(value))
     assert (grown is not None) is fits
     if grown is not None:
-        assert grown.floats(grown.integers(numbers(value))).tolist() == [float(value)]
+        found = grown.floats(grown.integers(numbers(value))).tolist()
+        assert found == pytest.approx([float(value)], rel=2e-16)
+
+
+@pytest.mark.parametrize("value", ["60000.1", "0.5", "12345.678", "99999", "7"])
+@pytest.mark.parametrize("finer", range(11))
+def test_a_value_is_the_same_double_at_every_scale(value: str, finer: int) -> None:
+    """So that rows do not depend on when the scale grew."""
+    own = Scale().with_values(numbers(value))
+    assert own is not None
+    fine = Scale(min(12, own.decimals + finer), own.largest)
+    assert fine.floats(fine.integers(numbers(value))).tolist() == [float(value)]
+
+
+def test_a_price_too_fine_does_not_keep_ordinary_ones_out() -> None:
+    """It is refused itself."""
+    ordinary = Scale().with_values(numbers("60000.1"))
+    assert ordinary is not None
+    assert ordinary.with_values(numbers("0.000000000000001")) is None
+    finest = Scale().with_values(numbers("0.000000000001"))
+    assert finest is not None
+    assert finest.with_values(numbers("60000.1")) is not None
 
 
 @pytest.mark.parametrize("decimals", [19, 20, 30])
@@ -49,7 +75,7 @@ def test_more_decimals_than_there_are_powers(decimals: int) -> None:
 
 def test_a_finer_value_among_large_ones_does_not_fit() -> None:
     """It is the product of both that is limited."""
-    large = Scale().with_values(numbers("900719925474"))
+    large = Scale().with_values(numbers("57646075230342"))
     assert large is not None
     assert large.with_values(numbers("0.0001")) is not None
     assert large.with_values(numbers("0.00001")) is None
