@@ -53,9 +53,11 @@ def is_settled(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument
     """
     if paths.state(stage.name, instrument).is_file():
         return True
-    if stage.select is not None and _all_there(paths, stage, instrument, has_data):
-        return _choice(paths, stage, instrument) is not None
-    return all(is_settled(paths, each, instrument) for each in stages.upstreams(stage))
+    if not all(is_settled(paths, each, instrument) for each in stages.upstreams(stage)):
+        return False
+    if stage.select is None or not _all_there(paths, stage, instrument, has_data):
+        return True
+    return _choice(paths, stage, instrument) is not None
 
 
 def _can_choose(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) -> bool:

@@ -15,9 +15,13 @@ from typing import Any
 
 from pipeline.instrument import Instrument
 
+from .context import KINDS as CONTEXT
+from .context import add_context
 from .feedstock import DIRT, Line, Mix, Stock, day_of, make
 
-KINDS = ("trades", "books", "quotes")
+MARKET = ("trades", "books", "quotes")
+KINDS = (*MARKET, *(kind for kind in CONTEXT if kind != "positions"))
+"""Without the inventory: it is taken as it is known when a quote is made, not waited for."""
 _SHOWN = 14
 _BOTTOM, _TOP = 9_500, 10_500
 
@@ -36,6 +40,7 @@ def make_all(
     """A stock of trades, and books and quotes of the same hours; only some kinds are kept."""
     stock = make(instrument, seed, trades, mix)
     _Collector(stock, seed, mix or Mix()).collect()
+    add_context(stock, seed, mix or Mix(), kinds)
     if "trades" not in kinds:
         stock.days.clear()
     stock.others = {kind: days for kind, days in stock.others.items() if kind in kinds}

@@ -19,7 +19,7 @@ from pipeline.engine import disk
 from pipeline.instrument import Instrument
 
 from .conftest import NewWorld
-from .feeds import KINDS, make_all
+from .feeds import KINDS, MARKET, make_all
 from .feedstock import CLEAN, COIN, INVERSE, PLAIN, SWAP, UNTIMED, Mix, Stock, make
 from .world import (
     GENERATED_KINDS,
@@ -78,10 +78,10 @@ class Outcome:
 
 
 MARKETS = (
-    *((SWAP, KINDS), (PLAIN, KINDS), (UNTIMED, KINDS), (INVERSE, KINDS)),
-    *((SWAP, ("trades", "quotes")), (COIN, KINDS), (SWAP, ("trades", "books")), (SWAP, KINDS)),
+    *((SWAP, KINDS), (PLAIN, MARKET), (UNTIMED, KINDS), (INVERSE, MARKET)),
+    *((SWAP, ("trades", "quotes")), (COIN, KINDS), (SWAP, ("trades", "books")), (SWAP, MARKET)),
     *((UNTIMED, ("trades", "books")), (PLAIN, ("books", "quotes")), (SWAP, ("trades",))),
-    *((SWAP, KINDS), (UNTIMED, KINDS), (INVERSE, ("trades", "books"))),
+    *((SWAP, KINDS), (UNTIMED, MARKET), (INVERSE, ("trades", "books"))),
 )
 """Instruments, and the feeds that they have."""
 
@@ -115,7 +115,9 @@ def positions(rng: random.Random, whole: Positions, count: int) -> tuple[Positio
             part = {"even": share, "any": drawn[kind][i]}.get(
                 style, min(1.0, max(0.0, share * len(order) - place))
             )
-            here[kind] = max(1, round(whole[kind] * part))
+            # inventory is taken as it is known and not waited for, so it is there at once
+            at_once = kind == "positions"
+            here[kind] = whole[kind] if at_once else max(1, round(whole[kind] * part))
         found.append(here)
     return (*found, whole)
 

@@ -27,8 +27,13 @@ from pipeline.stage import Stage
 AnyStage = Stage[Any, Any]
 Tree = dict[str, bytes]
 
-GENERATED_KINDS = frozenset(("trades", "books", "quotes"))
-"""Kinds of raw data that `feedstock` and `feeds` make."""
+GENERATED_KINDS = frozenset(
+    (
+        *("trades", "books", "quotes", "positions"),
+        *("open_interest", "liquidations", "ratio", "whale_alerts"),
+    )
+)
+"""Kinds of raw data that `feedstock`, `feeds` and `context` make."""
 
 
 def root_kinds(stage: AnyStage) -> set[str]:
