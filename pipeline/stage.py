@@ -51,7 +51,7 @@ class Input:
         timed_by: rows that carry an id but no time take the time of the first row of that layer
             whose `last_id` is not below the largest id `reached`.
         cell_us: a row is the last event of a cell of this length and comes when the cell is over:
-            the windows of a stage without a grid end where a cell does.
+            the windows of a stage without a grid end where a cell does, or at `known_us` in it.
         is_awaited: windows wait for it. Of one that is not, a window has the rows that are there
             when it closes.
     """
@@ -63,6 +63,7 @@ class Input:
     ahead_us: int = 0
     timed_by: str | None = None
     cell_us: int = 0
+    known_us: int | None = None
     is_awaited: bool = True
 
 

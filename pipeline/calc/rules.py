@@ -1,8 +1,9 @@
 """Rules in SQL over the latest rows of the layers.
 
 A rule is a list of parts, each a boolean expression of DuckDB's SQL in which `layer.column` stands
-for a value of that layer's row. A part that cannot be told because a row is missing is null, as SQL
-has it; a rule holds when every part does.
+for a value of that layer's row, in small letters. A part that cannot be told because a row is
+missing is null, as SQL has it, and so is one that fails on the values of a row; a rule holds when
+every part does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _REFERENCE = re.compile(r"(?<![\w.'])([a-z_][a-z0-9_]*)\.([a-z_][a-z0-9_]*)")
 _TEXT = re.compile(r"'(?:[^']|'')*'")
+_WORD = re.compile(r"(?<![\w.])[a-z_]\w*")
+_TABLE = re.compile(r"(?<![\w.])(?:select|latest)\b|\(\s*from\b", re.IGNORECASE)
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,17 +58,58 @@ def check(parts: Iterable[str], columns: Mapping[str, Mapping[str, Any]]) -> Non
     Raises:
         ValueError: one cannot; the message names it.
     """
-    kinds = [*parts]
-    for part in kinds:
-        for layer, column in references(part):
-            if layer not in columns:
-                known = ", ".join(columns)
-                raise ValueError(f"{part!r}: there is no layer {layer!r}; layers: {known}")
-            if column not in columns[layer]:
-                known = ", ".join(columns[layer])
-                raise ValueError(f"{part!r}: {layer} has no column {column!r}; columns: {known}")
-    schema = {name: pl.Struct(dict(fields)) for name, fields in columns.items() if fields}
-    _evaluate(kinds, pl.DataFrame(schema=schema))
+    import duckdb  # noqa: PLC0415  (a tenth of a second that other stages need not spend)
+
+    connection = duckdb.connect()
+    try:
+        fickle = _fickle(connection)
+        for part in parts:
+            _check_words(part, fickle)
+            fields: dict[str, dict[str, Any]] = {}
+            for layer, column in references(part):
+                if layer not in columns:
+                    known = ", ".join(columns)
+                    raise ValueError(f"{part!r}: there is no layer {layer!r}; layers: {known}")
+                if column not in columns[layer]:
+                    known = ", ".join(columns[layer])
+                    message = f"{part!r}: {layer} has no column {column!r}; columns: {known}"
+                    raise ValueError(message)
+                fields.setdefault(layer, {})[column] = columns[layer][column]
+            schema = {name: pl.Struct(each) for name, each in fields.items()}
+            # the values it looks at and no others are at hand later
+            connection.register("latest", pl.DataFrame(schema={**schema, "_": pl.Int8}))
+            _column(connection, part)
+            _check_alone(connection, part)
+    finally:
+        connection.close()
+
+
+def _check_words(part: str, fickle: frozenset[str]) -> None:
+    """Refuse what would look at other rows, or at the clock."""
+    bare = _TEXT.sub("''", part).lower()
+    if _TABLE.search(bare):
+        raise ValueError(f"{part!r}: a part has values of layers and no tables")
+    for word in sorted(fickle.intersection(_WORD.findall(bare))):
+        raise ValueError(f"{part!r}: {word} does not always give the same")
+
+
+def _check_alone(connection: duckdb.DuckDBPyConnection, part: str) -> None:
+    """Refuse what would mix rows: aggregates have no place behind `where`."""
+    import duckdb  # noqa: PLC0415
+
+    try:
+        connection.sql(f"select 1 from latest where ({part})")  # noqa: S608
+    except duckdb.Error as error:
+        raise ValueError(f"{part!r}: {str(error).strip()}") from error
+
+
+def _fickle(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """The functions that give something else another time."""
+    found = connection.execute(
+        "select lower(function_name) from duckdb_functions() where stability <> 'CONSISTENT'"
+    )
+    names = {name for (name,) in found.fetchall()}
+    return frozenset(names | {"current_time", "current_timestamp", "localtime", "localtimestamp"})
 
 
 def evaluate(
@@ -111,7 +155,7 @@ def _column(connection: duckdb.DuckDBPyConnection, part: str) -> list[bool | Non
     import duckdb  # noqa: PLC0415
 
     try:
-        relation = connection.sql(f"select ({part}) as truth from latest")  # noqa: S608
+        relation = connection.sql(f"select try({part}) as truth from latest")  # noqa: S608
         kind = str(relation.types[0])
         if kind not in ("BOOLEAN", '"NULL"'):
             raise ValueError(f"{part!r} is {kind}, not true or false")

@@ -11,6 +11,7 @@ import msgspec
 
 from pipeline import stages
 from pipeline.cli.choose import choose, instrument_options
+from pipeline.cli.moment import moment_us, stamp_of
 from pipeline.cli.run import run_all
 from pipeline.instrument import Instrument
 
@@ -26,6 +27,7 @@ NOTHING_NEW = 1
 @click.option("--no-upstream", is_flag=True, help="Do not run the stages it reads first.")
 @click.option(
     "--since",
+    callback=lambda _context, _option, text: _since(text),
     metavar="TIME",
     help="Print the matches behind this time (as 2025-12-14T21:34:00Z), or with LAST those that "
     "were not printed before; exit with 0 if there are any, 1 if not.",
@@ -46,13 +48,33 @@ def command(
     chain = [stages.load("confluence")] if no_upstream else stages.with_upstream(["confluence"])
     instruments = choose(vault, inst_ids, exchange, market, every)
     quiet = since is not None
-    run_all(
-        vault, instruments, chain, every=every, as_json=as_json, asked=("confluence",), quiet=quiet
-    )
-    if since is None:
-        return
-    found = sum(_report(vault, each, since, as_json=as_json) for each in instruments)
-    sys.exit(0 if found else NOTHING_NEW)
+    failed = None
+    try:
+        run_all(
+            vault,
+            instruments,
+            chain,
+            every=every,
+            as_json=as_json,
+            asked=("confluence",),
+            quiet=quiet,
+        )
+    except SystemExit as stop:
+        failed = stop.code
+    # what one feed has against it is no reason to keep quiet about a match
+    found = sum(_report(vault, each, since, as_json=as_json) for each in instruments if since)
+    if failed or since:
+        sys.exit(failed or (0 if found else NOTHING_NEW))
+
+
+_LAST = "LAST"
+
+
+def _since(text: str | None) -> str | None:
+    """A time as rows write it, or LAST."""
+    if text is None or text.upper() == _LAST:
+        return text and _LAST
+    return stamp_of(moment_us(text))
 
 
 def _report(vault: Path, instrument: Instrument, since: str, *, as_json: bool) -> int:
@@ -67,7 +89,7 @@ def _report(vault: Path, instrument: Instrument, since: str, *, as_json: bool) -
     if not length:
         return 0
     note = reported.path_of(paths.state(stage.name, instrument))
-    is_last = since.upper() == "LAST"
+    is_last = since == _LAST
     after = reported.load(note).until if is_last else since
     data = lines_between(paths.derived(layer.folder, instrument) / layer.file, 0, length)
     rows = [msgspec.json.decode(line) for line in data.splitlines()]

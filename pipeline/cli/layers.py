@@ -62,7 +62,7 @@ def describe(layer: Layer, stage: Stage[Any, Any]) -> dict[str, Any]:
 
 def columns_of(layer: Layer) -> tuple[Any, ...]:
     """All columns of a layer, leading keys included."""
-    if layer.format == "parquet":
+    if layer.format != "jsonl":
         return layer.columns
     text = "the bar's first moment" if layer.span_us else "event time"
     return (*header_columns(text), *layer.columns)

@@ -19,6 +19,8 @@ _OWN = {
     "tail": "Print the last committed rows of a layer.",
     "layers": "Explain the layers: every column, its unit and formula.",
     "sql": "Ask the layers in SQL (DuckDB).",
+    "explain": "Show where a row comes from, down to the bytes of raw files.",
+    "model": "Show the models of trade clusters, and whether their labels last.",
     "rebuild": "Compute layers again from the start and swap them in.",
     "demo": "Write a simulated market into the vault to play with.",
 }

@@ -207,7 +207,9 @@ class Join:
         if watermark is None:
             return BEGINNING_US
         reach = self._floor(watermark - each.ahead_us)
-        return reach // each.cell_us * each.cell_us if each.cell_us else reach
+        if not each.cell_us:
+            return reach
+        return max(reach // each.cell_us * each.cell_us, each.known_us or BEGINNING_US)
 
     def _reader(self, each: Input) -> Reader:
         layer, _ = stages.layers()[each.layer]

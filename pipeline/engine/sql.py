@@ -105,7 +105,7 @@ def _json(value: object) -> str | None:
 
 def _named(text: str) -> set[str]:
     """The layers that a query may mean: a word too many costs little."""
-    return set(re.findall(r"\w+", text)) & set(stages.layers())
+    return set(re.findall(r"\w+", text.lower())) & set(stages.layers())
 
 
 def _add(connection: duckdb.DuckDBPyConnection, vault: Path, name: str) -> bool:

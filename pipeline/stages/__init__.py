@@ -42,6 +42,9 @@ SUMMARY = {
     "signals": "One signal a bar: what volume clusters and participation say together.",
     "signals_mtf": "The five-minute signal beside the direction of longer bars.",
     "confluence": "Rules over the latest rows of all layers, evaluated every minute.",
+    "positions": "Positions as their owner tells them, in base units (Parquet).",
+    "clusters": "Trades in three clusters by the book they met, a new model every day (Parquet).",
+    "maker": "Maker quotes from the flow of clusters, second by second: advice, not orders.",
 }
 
 

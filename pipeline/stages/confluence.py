@@ -160,24 +160,25 @@ def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry
     )
     latest = pl.DataFrame({name: frame.to_struct(name) for name, frame in frames.items()})
     rules = params.all_rules
-    found = {name: evaluate(rule.when, latest, frames) for name, rule in rules.items()}
+    texts = list(dict.fromkeys(text for rule in rules.values() for text in rule.when))
+    found = evaluate(texts, latest, frames)
+    layers = {text: {alias for alias, _ in references(text)} for text in texts}
     rows: list[Row] = []
     for at, minute in enumerate(minutes.tolist()):
+        parts = dict(zip(texts, found[at], strict=True))
+        missing = {alias for alias, is_missing in lacking.items() if is_missing[at]}
         for name, rule in rules.items():
-            parts = found[name][at]
-            conditions = []
-            for text, part in zip(rule.when, parts, strict=True):
-                layers = {alias for alias, _ in references(text)}
-                missing = sorted(
-                    alias for alias in layers if alias in lacking and lacking[alias][at]
-                )
-                conditions.append(
-                    {"part": text, "truth": part.truth, "values": part.values, "missing": missing}
-                )
-            holding = sum(part.truth is True for part in parts)
-            matched = holding == len(parts)
-            values = (name, rule.direction, matched, conditions, holding / len(parts))
-            rows.append((minute, values))
+            conditions = [
+                {
+                    "part": text,
+                    "truth": parts[text].truth,
+                    "values": parts[text].values,
+                    "missing": sorted(layers[text] & missing),
+                }
+                for text in rule.when
+            ]
+            score = sum(parts[text].truth is True for text in rule.when) / len(rule.when)
+            rows.append((minute, (name, rule.direction, score == 1, conditions, score)))
     return Closed(carry, {LAYER.name: rows})
 
 
@@ -204,7 +205,7 @@ def _latest(
         age = layer.span_us or params.max_age_s * 1_000_000
         is_there = at >= 0
         is_there[is_there] = known[at[is_there]] >= minutes[is_there] + MINUTE_US - age
-        types = {name: _known()[alias][name] for name in columns}
+        types = pl.Schema({name: _known()[alias][name] for name in columns})
         frames[alias] = _nulled(frame.select(columns).cast(types), is_there, at)
         lacking[alias] = ~is_there
     return frames, lacking

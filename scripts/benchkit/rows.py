@@ -7,6 +7,7 @@ from collections.abc import Callable
 from statistics import median
 
 from pipeline.sim import write_market
+from scripts.benchkit.cluster_rows import clusters
 from scripts.benchkit.cold import FLOWVAULT
 from scripts.benchkit.days import measure_day
 from scripts.benchkit.depth_rows import book_length, book_memory, books
@@ -152,5 +153,6 @@ ROWS: dict[str, Row] = {
     "books": books,
     "book-length": book_length,
     "book-memory": book_memory,
+    "clusters": clusters,
 }
 """Every row in the order of the table, under the name that `--only` takes."""

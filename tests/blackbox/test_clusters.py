@@ -384,7 +384,7 @@ SIMULATED: Where = ("sim", "perps", "BTC-USDT-SWAP")
 SIMULATED_TABLES = {
     SIMULATED: Tables(
         "0.1",
-        {"min_rows": 200, "max_fit": 700, "roles": [3, 1, 2], "tau_s": 4, "horizon_s": 2},
+        {"min_rows": 200, "max_fit": 700, "roles": [3, 1, 2], "tau_s": 4.0, "horizon_s": 2},
         contract="0.01",
     )
 }

@@ -71,7 +71,7 @@ def test_what_can_be_told(part: str) -> None:
         ("bars.close", "DOUBLE, not true or false"),
         ("volume.volume_tier", "VARCHAR, not true or false"),
         ("bars.close >", "syntax error"),
-        ("", "syntax error"),
+        ("", "Parser Error"),
         ("close > 5", "close"),
         ("volume.volume_tier > 5", "VARCHAR"),
         ("nothing(bars.close)", "nothing"),

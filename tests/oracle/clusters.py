@@ -68,7 +68,7 @@ class Settings:
     max_fit: int = 200_000
     max_iter: int = 300
     roles: str | tuple[int, ...] = "depth"
-    tau_s: float = 10
+    tau_s: float = 10.0
     horizon_s: float = 5
 
     @property

@@ -1,0 +1,138 @@
+"""`flowvault explain`: where a row comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from pipeline import stages
+from pipeline.cli.choose import choose, instrument_options
+from pipeline.cli.moment import moment_us, stamp_of
+
+if TYPE_CHECKING:
+    from pipeline.engine.explain import Explanation
+    from pipeline.engine.rawlines import Spans
+    from pipeline.instrument import Instrument
+
+_DEFAULTS = ("orderflow", "bars")
+_SHOWN = 3
+
+
+@click.command(
+    epilog="Example: flowvault explain -i BTC-USDT-SWAP --at 2025-12-14T21:34:00Z --layer volume"
+)
+@instrument_options
+@click.option(
+    "--at",
+    "at_us",
+    required=True,
+    metavar="TIME",
+    callback=lambda _context, _option, text: moment_us(text),
+    help="A time that the row covers, as 2025-12-14T21:34:00Z; of events the last until then.",
+)
+@click.option(
+    "--layer",
+    metavar="NAME",
+    help="A layer or a stage [default: orderflow_1m, or bars_1m for an instrument without it].",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object an instrument.")
+@click.pass_obj
+def command(
+    vault: Path,
+    inst_ids: tuple[str, ...],
+    exchange: str | None,
+    market: str | None,
+    every: bool,
+    at_us: int,
+    layer: str | None,
+    as_json: bool,
+) -> None:
+    """Show one row, the rows of every layer it was made from, and the bytes of raw files.
+
+    Of each layer: the time of its rows, the files and where they stand in them (bytes of JSONL
+    files, row numbers of Parquet files), the stage's version and parameters. Of raw files: the
+    lines, in decompressed bytes, whose records are of these times. What is older stands in what
+    a stage carries; its line says what that is.
+    """
+    from pipeline.engine.explain import explain  # noqa: PLC0415
+    from pipeline.engine.reader import find_layer  # noqa: PLC0415
+    from pipeline.engine.runner import Vault  # noqa: PLC0415
+
+    opened = Vault.open(vault)
+    for instrument in choose(vault, inst_ids, exchange, market, every):
+        there = (n for n in _DEFAULTS if opened.paths.state(n, instrument).is_file())
+        name = layer or next(there, _DEFAULTS[-1])
+        found = find_layer(name)
+        if found is None:
+            known = ", ".join(stages.layers())
+            raise click.UsageError(f"no layer {name!r}; layers: {known}")
+        told = explain(opened, instrument, found[0].name, at_us)
+        click.echo(_as_json(told, instrument) if as_json else _as_text(told, instrument))
+
+
+def _as_json(told: Explanation, instrument: Instrument) -> bytes:
+    """All there is to tell, as one object."""
+    head = {
+        "layer": told.layer,
+        "exchange": instrument.exchange,
+        "market": instrument.row_market,
+        "instId": instrument.inst_id,
+    }
+    body: dict[str, Any] = msgspec.to_builtins(told)
+    return msgspec.json.encode(head | body)
+
+
+def _as_text(told: Explanation, instrument: Instrument) -> str:
+    """The same for people: of many places only the first."""
+    lines = [f"{told.layer} of {instrument.key}"]
+    rows = [msgspec.json.encode(row).decode() for row in told.rows]
+    lines += [f"  {row}" for row in rows[:_SHOWN]]
+    lines += [f"  … and {len(rows) - _SHOWN} more rows"] if len(rows) > _SHOWN else []
+    for source in told.sources:
+        parameters = ", ".join(f"{name} {value}" for name, value in source.parameters.items())
+        lines += [
+            "",
+            f"{source.layer}  {_times(source.times)}  {_count(source.rows, 'row')}",
+            f"  stage {source.stage}, version {source.version}, epoch {source.epoch}; {parameters}",
+        ]
+        for file in source.files[:_SHOWN]:
+            lines.append(f"  {file.path} {file.unit} {_ranges(file.ranges)}")
+        lines += _more(len(source.files), "file")
+        lines += [f"  went on without {name}" for name in source.given_up]
+        lines.append(f"  and {source.carried}")
+    for raw in told.raw:
+        lines += ["", f"raw {raw.kind}  {_times(raw.times)}  {_count(raw.lines, 'line')}"]
+        for part in raw.files:
+            unpacked = "" if part.path.endswith(".jsonl") else "decompressed "
+            lines.append(f"  {part.path} {unpacked}bytes {_ranges(part.ranges)}")
+        lines += [f"  {path} is gone; it had been read" for path in raw.gone]
+    return "\n".join(lines)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _more(count: int, what: str) -> list[str]:
+    return [f"  … and {_count(count - _SHOWN, what)} more"] if count > _SHOWN else []
+
+
+def _ranges(ranges: Spans) -> str:
+    shown = ", ".join(f"[{low}, {high})" for low, high in ranges[:_SHOWN])
+    more = len(ranges) - _SHOWN
+    return (
+        f"{shown} … and {more} more, the last [{ranges[-1][0]}, {ranges[-1][1]})"
+        if more > 0
+        else shown
+    )
+
+
+def _times(times: Spans) -> str:
+    """From the first to the last, whole seconds."""
+    if not times:
+        return ""
+    more = f" in {len(times)} pieces" if len(times) > 1 else ""
+    return f"{stamp_of(times[0][0])} to {stamp_of(times[-1][1])}{more}"
