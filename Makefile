@@ -14,7 +14,7 @@ run: $(READY) ## set up, then bring every layer of the vault up to date (a demo 
 	@$(BIN)/python scripts/first_run.py --vault $(VAULT)
 
 test: $(READY) ## set up, then run the tests
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 check: $(READY) ## what CI runs: lint, types, tests
 	@$(BIN)/ruff check .

@@ -20,8 +20,9 @@ from .context import add_context
 from .feedstock import DIRT, Line, Mix, Stock, day_of, make
 
 MARKET = ("trades", "books", "quotes")
-KINDS = (*MARKET, *(kind for kind in CONTEXT if kind != "positions"))
-"""Without the inventory: it is taken as it is known when a quote is made, not waited for."""
+KINDS = (*MARKET, *CONTEXT)
+AWAITED = tuple(kind for kind in KINDS if kind != "positions")
+"""The inventory is taken as it is known when a quote is made; nothing waits for it."""
 _SHOWN = 14
 _BOTTOM, _TOP = 9_500, 10_500
 

@@ -19,7 +19,8 @@ from pipeline.engine import disk
 from pipeline.instrument import Instrument
 
 from .conftest import NewWorld
-from .feeds import KINDS, MARKET, make_all
+from .feeds import AWAITED as KINDS
+from .feeds import MARKET, make_all
 from .feedstock import CLEAN, COIN, INVERSE, PLAIN, SWAP, UNTIMED, Mix, Stock, make
 from .world import (
     GENERATED_KINDS,
@@ -115,9 +116,7 @@ def positions(rng: random.Random, whole: Positions, count: int) -> tuple[Positio
             part = {"even": share, "any": drawn[kind][i]}.get(
                 style, min(1.0, max(0.0, share * len(order) - place))
             )
-            # inventory is taken as it is known and not waited for, so it is there at once
-            at_once = kind == "positions"
-            here[kind] = whole[kind] if at_once else max(1, round(whole[kind] * part))
+            here[kind] = max(1, round(whole[kind] * part))
         found.append(here)
     return (*found, whole)
 
@@ -197,7 +196,7 @@ def test_many_random_cuttings(new_world: NewWorld) -> None:
 def test_every_byte_of_a_file(shard: int, new_world: NewWorld) -> None:
     """Feeds of a day cut once, all at the same share, at every byte of them together."""
     mix = Mix(dirt=0.05, late=0.05, duplicate=0.05, future=0.02, quiet=0.005)
-    stock = make_all(SWAP, 5, 185, mix)
+    stock = make_all(SWAP, 5, 185, mix, KINDS)
     content = {
         name: b"".join(line.data for line in lines[:200])
         for kind in KINDS
