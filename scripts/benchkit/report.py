@@ -46,7 +46,7 @@ def print_table(outcomes: Sequence[Outcome]) -> None:
         table.add_row(outcome.title, style="bold")
         for line in outcome.lines:
             table.add_row(*line.cells)
-    Console(width=120, highlight=False).print(table)
+    Console(width=160, highlight=False).print(table)
 
 
 def markdown(outcomes: Sequence[Outcome], *, loads: tuple[str, str], is_quick: bool) -> str:

@@ -78,6 +78,8 @@ class Outcome:
     batch: Tree
 
 
+EACH = 2
+"""Cuttings of one stock."""
 MARKETS = (
     *((SWAP, KINDS), (PLAIN, MARKET), (UNTIMED, KINDS), (INVERSE, MARKET)),
     *((SWAP, ("trades", "quotes")), (COIN, KINDS), (SWAP, ("trades", "books")), (SWAP, MARKET)),
@@ -124,13 +126,13 @@ def positions(rng: random.Random, whole: Positions, count: int) -> tuple[Positio
 def cases(count: int, seed: int) -> Iterator[tuple[Stock, list[Case]]]:
     """Stocks, each with a few ways of cutting it."""
     rng = random.Random(seed)
-    for index in range(0, count, 4):
-        instrument, kinds = MARKETS[index // 4 % len(MARKETS)]
-        stock = stock_of(seed * 1000 + index // 4, instrument, kinds=kinds)
+    for index in range(0, count, EACH):
+        instrument, kinds = MARKETS[index // EACH % len(MARKETS)]
+        stock = stock_of(seed * 1000 + index // EACH, instrument, kinds=kinds)
         whole = sizes(stock.content())
         part_rows = rng.choice((None, 7, 16, 64))
         found = []
-        for _ in range(min(4, count - index)):
+        for _ in range(min(EACH, count - index)):
             fine = Grain(
                 block_bytes=rng.choice((None, None, rng.randrange(700, 9000))),
                 commit_rows=rng.choice((None, None, rng.randrange(5, 150))),
@@ -138,7 +140,7 @@ def cases(count: int, seed: int) -> Iterator[tuple[Stock, list[Case]]]:
             )
             cuts = positions(rng, whole, rng.choice((1, 1, 2, 4)))
             together = rng.random() < 0.7
-            found.append(Case(seed * 1000 + index // 4, instrument, cuts, fine, together))
+            found.append(Case(seed * 1000 + index // EACH, instrument, cuts, fine, together))
         yield stock, found
 
 
@@ -167,8 +169,8 @@ def outcomes(new_world: NewWorld, count: int, seed: int) -> Iterator[Outcome]:
 
 @pytest.fixture(scope="module")
 def cuttings(new_world: NewWorld) -> list[Outcome]:
-    """Four random cuttings of every market, run once for all stages."""
-    return list(outcomes(new_world, 4 * len(MARKETS), 1))
+    """Random cuttings of every market, run once for all stages."""
+    return list(outcomes(new_world, EACH * len(MARKETS), 1))
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -180,7 +182,8 @@ def test_random_cuttings(stage: AnyStage, cuttings: list[Outcome]) -> None:
         rows += len(wanted)
         message = difference(only(outcome.pieces, stage), wanted)
         assert not message, f"{outcome.case}\n{message}"
-    assert rows, "the batch run wrote nothing, so nothing was compared"
+    # inventory is not among the feeds that are cut
+    assert rows or stage.name == "positions", "nothing was written, so nothing was compared"
 
 
 @pytest.mark.slow

@@ -107,6 +107,7 @@ def test_a_changed_parameter_needs_a_rebuild_and_gets_one(
     old, fresh = new_world(), new_world()
     text = f"[{stage.name}]\n{name} = {toml(changed(stage, name))}\n"
     for world in (old, fresh):
+        world.chain = stages.with_upstream([stage.name])
         world.put(stock.content())
     old.run()
     old.settings(text)
