@@ -72,10 +72,14 @@ def toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+QUICK = 2
+"""Parameters of each stage that are tried in the quick suite; the slow one has them all."""
 PARAMS = [
-    pytest.param(stage, name, id=f"{stage.name}.{name}")
+    pytest.param(
+        stage, name, id=f"{stage.name}.{name}", marks=[pytest.mark.slow] if place >= QUICK else []
+    )
     for stage in chain()
-    for name in stage.params.__struct_fields__
+    for place, name in enumerate(stage.params.__struct_fields__)
 ]
 
 
