@@ -72,8 +72,8 @@ def toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-QUICK = 2
-"""Parameters of each stage that are tried in the quick suite; the slow one has them all."""
+QUICK = 1
+"""Parameters of each stage tried in the quick suite; the slow one has them all."""
 PARAMS = [
     pytest.param(
         stage, name, id=f"{stage.name}.{name}", marks=[pytest.mark.slow] if place >= QUICK else []
