@@ -78,7 +78,7 @@ class Outcome:
     batch: Tree
 
 
-EACH = 2
+EACH = 1
 """Cuttings of one stock."""
 MARKETS = (
     *((SWAP, KINDS), (PLAIN, MARKET), (UNTIMED, KINDS), (INVERSE, MARKET)),
