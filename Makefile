@@ -14,7 +14,7 @@ run: $(READY) ## set up, then bring every layer of the vault up to date (a demo 
 	@$(BIN)/python scripts/first_run.py --vault $(VAULT)
 
 test: $(READY) ## set up, then run the tests
-	@$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 check: $(READY) ## what CI runs: lint, types, tests
 	@$(BIN)/ruff check .
@@ -23,7 +23,7 @@ check: $(READY) ## what CI runs: lint, types, tests
 	@$(MAKE) --no-print-directory test
 
 test-slow: $(READY) ## the long fault and soak suites (hours)
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow --timeout 0
 
 bench: $(READY) ## speed and memory beside DuckDB, written to BENCH.md
 	@$(BIN)/python scripts/bench.py

@@ -22,6 +22,7 @@ else:
     from .sims import Arena
     from .workload import Truth, batch, make_raw
 
+    ROOM = 1 << 30
     SMALL = (3, 400, 30)
     """Seed, trades and minutes of the market of most tests."""
 
@@ -30,6 +31,7 @@ else:
         """A folder on a memory file system if there is one: fsync costs nothing there."""
         memory = Path("/dev/shm")  # noqa: S108
         usable = memory.is_dir() and os.access(memory, os.W_OK)
+        usable = usable and shutil.disk_usage(memory).free > ROOM
         root = Path(tempfile.mkdtemp(prefix="flowvault-faults-", dir=memory if usable else None))
         yield root
         shutil.rmtree(root)

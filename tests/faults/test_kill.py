@@ -26,7 +26,7 @@ def test_random_kills(forks: Forks, scratch: Path, truth: Truth, kills: int) -> 
     """
     rng = random.Random(kills)
     made = finished = 0
-    while made < kills:
+    while made < kills or finished < 2:
         vault = scratch / f"vault{finished}"
         cuts = truth.raw.cuts(rng.randrange(1 << 30), 12)
         patience = rng.choice((0.03, 0.07, 0.12))
@@ -37,10 +37,9 @@ def test_random_kills(forks: Forks, scratch: Path, truth: Truth, kills: int) -> 
             status = worker.kill() if made < kills else worker.wait()
             assert status in (0, -9), worker.words
             made += status == -9
-            patience *= 1.05
+            patience *= 1.1
         truth.check(vault, f"after {made} kills")
         finished += 1
-    assert finished > kills // 100
 
 
 @pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.slow)])

@@ -26,6 +26,8 @@ from .forks import Forks, Worker
 from .sims import Arena
 from .workload import INSTRUMENT, STAGES, TRADES, VOLUME, batch, grow, make_raw, run_chain
 
+_PATIENCE_S = 120
+
 
 def _hold(forks: Forks, vault: Path, stage: str) -> Worker:
     told = vault / "told"
@@ -152,13 +154,13 @@ def test_live_collector(forks: Forks, scratch: Path, trades: int, seconds: float
         pieces.append(min(raw.total, pieces[-1] + rng.randrange(1, 4000)))
     follower = Follower(vault)
     collector = forks.start("append", vault=vault, raw=recipe, pieces=pieces[1:], seconds=seconds)
+    until = time.monotonic() + _PATIENCE_S
     folder = VaultPaths(vault).raw(INSTRUMENT, "trades")
-    while not folder.is_dir():
+    while not folder.is_dir() and time.monotonic() < until:
         time.sleep(0.002)
     follower.start()
     runs = 0
-    until = time.monotonic() + seconds * 3
-    while truth.fault(vault) is not None and time.monotonic() < until:
+    while runs < 4 or (truth.fault(vault) is not None and time.monotonic() < until):
         run_chain(vault)
         runs += 1
     assert collector.wait() == 0
@@ -168,7 +170,6 @@ def test_live_collector(forks: Forks, scratch: Path, trades: int, seconds: float
     follower.look()
     assert follower.fault is None
     assert follower.looks > 3
-    assert runs > 3
     truth.check(vault)
     assert follower.seen == truth.tree["derived/volume/okx/perps/BTC-USDT-SWAP/volume_1m.jsonl"]
 

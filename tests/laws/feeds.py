@@ -18,6 +18,7 @@ from pipeline.instrument import Instrument
 from .context import KINDS as CONTEXT
 from .context import add_context
 from .feedstock import DIRT, Line, Mix, Stock, day_of, make
+from .world import kind_of, sizes
 
 MARKET = ("trades", "books", "quotes")
 KINDS = (*MARKET, *CONTEXT)
@@ -265,3 +266,16 @@ class _Collector:
 def text(row: dict[str, Any]) -> bytes:
     """A line without its end."""
     return json.dumps(row, separators=(",", ":")).encode()
+
+
+def stock_of(
+    seed: int, instrument: Instrument, trades: int = 80, kinds: tuple[str, ...] = AWAITED
+) -> Stock:
+    """Two days with all accidents; every other first day of a feed ends in a torn line."""
+    mix = Mix(dirt=0.06, late=0.06, duplicate=0.06, future=0.02)
+    stock = make_all(instrument, seed, trades, mix, kinds)
+    for kind in sizes(stock.content()):
+        names = sorted(name for name in stock.files() if kind_of(name) == kind)
+        if (seed + len(kind)) % 2 and len(names) > 1:
+            stock.torn[names[0]] = b'{"instId":"BTC-USDT-SWAP","tradeId":"77"'
+    return stock

@@ -25,7 +25,7 @@ from pipeline.engine.paths import VaultPaths
 from pipeline.errors import DataError, StateError
 
 from .feedstock import MIDNIGHT_MS, SWAP, trade_line
-from .test_cutting import run_and_die
+from .test_dying import run_and_die
 from .world import Grain, Tree, World, difference, grain
 
 DAYS = tuple(f"2024-03-{day:02d}" for day in range(1, 29))

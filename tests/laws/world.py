@@ -279,3 +279,9 @@ def difference(found: Tree, wanted: Tree) -> str:
                 return f"{path} line {number}:\n  got    {a!r}\n  wanted {b!r}"
         return f"{path}: {len(mine)} bytes for {len(theirs)}"
     return ""
+
+
+def assert_same(found: World, wanted: World) -> None:
+    """Equal derived and quarantine trees."""
+    message = difference(found.tree(), wanted.tree())
+    assert not message, message
