@@ -29,6 +29,12 @@ class Numbers(NamedTuple):
         """Some of them."""
         return Numbers(self.digits[chosen], self.decimals[chosen])
 
+    @property
+    def common_decimals(self) -> int | None:
+        """How many decimals all of them have, as in most feeds; None if they differ."""
+        least, most = int(self.decimals.min()), int(self.decimals.max())
+        return most if least == most else None
+
 
 class Scale(msgspec.Struct):
     """Values are integers / 10**`decimals`, with room to add a few of them up.
@@ -47,13 +53,18 @@ class Scale(msgspec.Struct):
         decimals = max(self.decimals, int(values.decimals.max()))
         if decimals > _MOST_DECIMALS:
             return None
-        top = float((values.digits / _POWERS[values.decimals]).max())
+        common = values.common_decimals
+        # the same doubles either way: division keeps the order
+        digits = values.digits if common is None else values.digits.max()
+        top = float((digits / _POWERS[values.decimals if common is None else common]).max())
         grown = Scale(decimals, max(self.largest, top))
         return grown if grown.largest * 10.0**decimals < _LIMIT else None
 
     def integers(self, values: Numbers) -> Ints:
         """The values at this scale; meaningless where they do not fit."""
-        return values.digits * _POWERS[np.maximum(self.decimals - values.decimals, 0)]
+        common = values.common_decimals if len(values.digits) else None
+        less = self.decimals - (values.decimals if common is None else common)
+        return values.digits * _POWERS[np.maximum(less, 0)]
 
     def factor_to(self, other: Scale) -> int:
         """By what integers grow on the way to a finer scale."""

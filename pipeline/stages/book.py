@@ -160,7 +160,8 @@ def _at_scales(
     sizes = Numbers(batch.sz * value, (batch.sz_dp + value_dp).astype(np.int8))
     chosen = np.zeros(len(batch.line), np.bool_)
     chosen[good] = True
-    used = np.repeat(chosen, batch.level_end - batch.level_start)
+    every = slice(None)
+    used = every if chosen.all() else np.repeat(chosen, batch.level_end - batch.level_start)
     price, size = (
         carry.price.with_values(prices.where(used)),
         carry.size.with_values(sizes.where(used)),

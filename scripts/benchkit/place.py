@@ -51,7 +51,7 @@ class Sizes:
     helps: int = 15
     book_hours: float | None = None
     book_ms: int = 1000
-    depth_minutes: tuple[int, int, int] = (10, 60, 110)
+    depth_minutes: tuple[int, int, int] = (10, 60, 600)
     depth_runs: int = 3
     depth_part: int = 6000
     depth_part_runs: int = 3

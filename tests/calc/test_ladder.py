@@ -237,17 +237,21 @@ def test_a_thinned_history_is_off_by_a_little_only() -> None:
     assert abs((1000 + found * 7) / (1000 + exact * 7) - 1) < 0.1
 
 
+BLOCK = 32
+"""As many levels as a block holds."""
+
+
 def blocks(book: Ladder) -> list[list[int]]:
     """The keys of the bids, block by block."""
-    levels = book._bids
-    order = levels.order[: levels.counts[0]].tolist()
-    return [levels.key[block, : levels.fill[block]].tolist() for block in order]
+    keys, (fill, order, *_) = book._levels.grid[0, 0], book._levels.blocks[0]
+    there = order[: book._levels.counts[0, 0]].tolist()
+    return [keys[block, : fill[block]].tolist() for block in there]
 
 
 def one_more_each(rng: random.Random, book: Ladder) -> list[Level]:
     """A new price for every block that is not full, or for all if all are."""
     found = blocks(book)
-    chosen = [keys for keys in found if len(keys) < 64] or found
+    chosen = [keys for keys in found if len(keys) < BLOCK] or found
     return [(0, rng.choice(keys[:-1]) + rng.randrange(1, 2**20), 1) for keys in chosen]
 
 
@@ -257,10 +261,10 @@ def test_there_is_room_when_every_block_splits_at_once() -> None:
     keys = [price << 30 for price in range(1, 12_001)]
     play(book, [Step(0, [(0, price, 1) for price in keys], SNAPSHOT)])
     for _ in range(2):
-        while min(map(len, blocks(book))) < 64:
+        while min(map(len, blocks(book))) < BLOCK:
             play(book, [Step(1, one_more_each(rng, book))])
         play(book, [Step(2, one_more_each(rng, book))])
-        used, room = int(book._bids.counts[1]), len(book._bids.fill)
+        used, room = int(book._levels.counts[0, 1]), book._levels.blocks.shape[2]
         assert used <= room, f"{used} blocks, room for {room}"
     assert len(blocks(book)) > 1000
 
