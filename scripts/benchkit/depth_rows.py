@@ -70,9 +70,7 @@ def books(place: Place) -> Outcome:
             aim=Aim(_RATE, " /s", is_least=True),
             judged=long.rate,
         ),
-        Line(
-            f"a day at that rate, {day_messages:,.0f} messages", seconds(day_messages / long.rate)
-        ),
+        Line(f"a day at that rate ({day_messages:,.0f})", seconds(day_messages / long.rate)),
         Line(f"{what} ({hour.feed.minutes} minutes), median", _rate(hour.rate)),
         Line(f"{what}, fastest", _rate(hour.feed.messages / hour.ours.fastest)),
         Line(f"{what}, CPU time", seconds(hour.ours.cpu_seconds)),
@@ -94,7 +92,7 @@ def books(place: Place) -> Outcome:
     text = (
         f"A cold `flowvault run` of {_LAYERS} with all they read, from raw bytes to commits, over "
         f"{hour.feed.minutes} minutes ({hour.feed.megabytes('books'):,.0f} MB) and "
-        f"{long.feed.minutes} minutes of {_FEED} ({hour.feed.megabytes('trades'):,.0f} MB an hour); "
+        f"{long.feed.minutes} minutes of {_FEED} ({hour.feed.megabytes('trades'):,.0f} MB/h); "
         f"medians of {sizes.depth_runs} runs. Starting up is in all of them. With "
         f"bookTicker, {quoted.feed.megabytes('quotes'):,.0f} MB of quotes come on top and the best "
         "bid and offer is theirs. Beside it, in one process with everything in memory, the first "
