@@ -24,7 +24,7 @@ _loops = Loops(globals())
 
 @_loops.add
 def _scores(rows: Floats, window: int, floor: float, found: Floats) -> None:
-    """Scores of one column; windows side by side, so that many are summed at once, each in order."""
+    """Scores of one column; many windows are summed side by side, each in its order."""
     mean, square = np.empty(_TOGETHER), np.empty(_TOGETHER)
     for low in range(0, len(found), _TOGETHER):
         # an index that cannot be negative lets the compiler work on several numbers at a time

@@ -12,7 +12,7 @@ from scripts.benchkit.cold import FLOWVAULT
 from scripts.benchkit.days import measure_day
 from scripts.benchkit.depth_rows import book_length, book_memory, books
 from scripts.benchkit.history import measure_minutes
-from scripts.benchkit.layer_rows import layer_memory, layer_minute, layers, states
+from scripts.benchkit.layer_rows import layer_memory, layer_minute, layers, signal_bar, states
 from scripts.benchkit.lines import (
     beside,
     growth_line,
@@ -147,6 +147,7 @@ ROWS: dict[str, Row] = {
     "simulator": simulator,
     "layers": layers,
     "layer-minute": layer_minute,
+    "signal-bar": signal_bar,
     "parts": parts,
     "states": states,
     "layer-memory": layer_memory,
