@@ -146,7 +146,7 @@ def test_a_held_record_that_is_refused_is_named_itself() -> None:
     """It jumped ahead, the next one bears it out, and then its size cannot be held."""
     lines = [
         okx("snapshot", 0, 1, -1, [("100", "5")], [("101", "5")]),
-        okx("update", 400, 2, 1, [("99", str(10**18 - 1))]),
+        okx("update", 400, 2, 1, [("99", str(WRAPS))]),
         okx("update", 401, 3, 1, [("98", "1")]),
         okx("update", 402, 4, 3, [("97", "1")]),
     ]
