@@ -202,7 +202,9 @@ def mid_of(quote: Row) -> float:
     return float((quote["bid"] + quote["ask"]) / 2)
 
 
-def classify_day(day: date, trades: list[Row], quotes: list[Row], lag_us: int, letters: bool) -> list[Row]:
+def classify_day(
+    day: date, trades: list[Row], quotes: list[Row], lag_us: int, letters: bool
+) -> list[Row]:
     """The counted trades of a day's session with their side; quotes are those of the day."""
     low, high = session(day)
     found: list[Row] = []
