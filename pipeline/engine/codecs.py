@@ -20,6 +20,7 @@ _SIMPLE: dict[str, Any] = {
     "bool": pl.Boolean,
     "string": pl.String,
     "list": pl.String,  # of objects, in a JSONL layer: handed on as JSON
+    "date": pl.Date,
     "timestamp[us, UTC]": pl.Datetime("us", "UTC"),
 }
 
