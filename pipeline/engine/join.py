@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -72,6 +71,7 @@ class Join:
     given_up: dict[str, int] = field(default_factory=dict)
     _needs: dict[str, int] = field(default_factory=dict)
     _readers: dict[str, Reader] = field(default_factory=dict)
+    _files: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Go on from the marks."""
@@ -255,9 +255,11 @@ class Join:
 
     def _length(self, name: str) -> int:
         """Committed bytes of a JSONL layer."""
-        layer, _ = stages.layers()[name]
-        path = self.vault.derived(layer.folder, self.instrument) / layer.file
-        return self.above[name].outputs.get(self.vault.relative(path), 0)
+        if name not in self._files:
+            layer, _ = stages.layers()[name]
+            path = self.vault.derived(layer.folder, self.instrument) / layer.file
+            self._files[name] = self.vault.relative(path)
+        return self.above[name].outputs.get(self._files[name], 0)
 
 
 def _as_they_are(positions: dict[str, int], needs: dict[str, int]) -> dict[str, int]:

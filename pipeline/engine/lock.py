@@ -21,8 +21,10 @@ from pipeline.errors import LockedError
 
 
 @contextmanager
-def hold(path: Path, what: str) -> Iterator[None]:
+def hold(path: Path, what: str) -> Iterator[bool]:
     """Hold the lock at `path` for the time of the block.
+
+    Yields whether the last holder has died with it, and so may have left something behind.
 
     Raises:
         LockedError: another process holds it; the message says who.
@@ -38,8 +40,9 @@ def hold(path: Path, what: str) -> Iterator[None]:
     try:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         who = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
+        is_left = holder.exists()
         holder.write_bytes(msgspec.json.encode(who))
-        yield
+        yield is_left
     finally:
         holder.unlink(missing_ok=True)
         lock.release()

@@ -44,6 +44,7 @@ class Outputs:
         self._layers = {layer.name: layer for layer in stage.layers}
         self._raw_kind = stage.raw_kind or ""
         self._jsonl: dict[str, JsonlOutput] = {}
+        self._rows: dict[str, JsonlOutput] = {}
         self._parts: dict[str, PartsOutput[Any]] = {}
         for relative, length in state.outputs.items():
             self._jsonl[relative] = JsonlOutput(base / relative, length)
@@ -54,7 +55,7 @@ class Outputs:
                 codec = codec_of(layer.name)[0]
                 self._parts[layer.name] = PartsOutput(folder, committed, codec, encoder)
             elif layer.format == "jsonl":
-                self._file(folder / layer.file)
+                self._rows[layer.name] = self._file(folder / layer.file)
 
     def recover(self) -> None:
         """Bring the files to what the state says, or find that this cannot be done.
@@ -90,8 +91,7 @@ class Outputs:
                     self._file(folder / name_and_text[0]).append(name_and_text[1])
                 mark.last_us = new[-1][0] if new else mark.last_us
             else:
-                folder = self._paths.derived(layer.folder, self.instrument)
-                self._file(folder / layer.file).append(encode_rows(layer, self.instrument, new))
+                self._rows[name].append(encode_rows(layer, self.instrument, new))
                 height = len(new)
                 mark.last_us = new[-1][0] if new else mark.last_us
             mark.rows += height

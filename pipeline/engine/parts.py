@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import polars as pl
 
@@ -287,7 +287,8 @@ class PartsOutput(Generic[R]):
 
     def close(self) -> None:
         """Wait for files that are still being written; their errors no longer matter."""
-        for job in (*self._writing, *self._encoded.values()):
+        jobs: list[Future[Any]] = [*self._writing, *self._encoded.values()]
+        for job in jobs:
             job.exception()
         if self._writer is not None:
             self._writer.shutdown()

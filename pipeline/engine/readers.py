@@ -9,6 +9,7 @@ the next state of the layer; what the stage above holds in memory it takes from 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,9 @@ from pipeline.stage import BEGINNING_US
 
 _JSONL_BYTES = 4 << 20
 _MOST_PIECES = 16
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_TIME = -(2**63)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Reader(Protocol):
@@ -80,6 +84,8 @@ class PartsReader:
         types = {column.name: column.dtype for column in layer.columns}
         schema = {name: polars_type(types[name]) for name in columns}
         self.frame: pl.DataFrame = pl.DataFrame(schema={"ts": pl.Int64} | schema)
+        self._times = np.zeros(0, np.int64)
+        self._is_sorted = True
 
     def extend(self, above: State, length: int = 0) -> None:
         """See `Reader`."""
@@ -113,24 +119,31 @@ class PartsReader:
             rows = read_listed(self._folder, start, end, FrameCodec(), self._columns)
             new = rows.slice(self._next - start)
         new = new.select(pl.col("ts").dt.timestamp("us"), *self._columns[1:])
+        times = new["ts"].fill_null(_NO_TIME).to_numpy()
+        self._newest = max(self._newest, int(times.max(initial=BEGINNING_US)))
+        self._times = np.concatenate((self._times, times))
+        rise = self._times[-len(times) - 1 :]
+        self._is_sorted &= bool((rise[1:] >= rise[:-1]).all())
         self.frame = _behind(self.frame, new)
-        newest = new["ts"].drop_nulls().to_numpy()
-        self._newest = max(self._newest, int(newest.max()) if len(newest) else BEGINNING_US)
         self._next = end
 
     def window(self, low: int, high: int) -> pl.DataFrame:
         """See `Reader`."""
+        if self._is_sorted:
+            first, end = np.searchsorted(self._times, (low, high)).tolist()
+            return self.frame.slice(first, max(0, end - first))
         return self.frame.filter((pl.col("ts") >= low) & (pl.col("ts") < high))
 
     def drop(self, before_us: int) -> None:
         """See `Reader`."""
-        late = np.flatnonzero(self.frame["ts"].to_numpy() >= before_us)
-        self.skip(int(late[0]) if len(late) else self.frame.height)
+        late = np.flatnonzero(self._times >= before_us)
+        self.skip(int(late[0]) if len(late) else len(self._times))
 
     def skip(self, count: int) -> None:
         """Let go of the first rows."""
         self.position += count
         self.frame = self.frame.slice(count)
+        self._times = self._times[count:]
 
 
 class JsonlReader:
@@ -157,6 +170,7 @@ class JsonlReader:
         self._schema = {"ts": pl.Int64} | {name: polars_type(types[name]) for name in columns}
         self._next = position
         self._starts = np.zeros(0, np.int64)
+        self._times = np.zeros(0, np.int64)
         self.frame = pl.DataFrame(schema=self._schema)
 
     def extend(self, above: State, length: int) -> None:
@@ -174,7 +188,7 @@ class JsonlReader:
         """See `Reader`."""
         if self.exhausted:
             return BEGINNING_US if self._watermark is None else self._watermark
-        return int(self.frame["ts"][-1]) + self._shift if self.frame.height else BEGINNING_US
+        return int(self._times[-1]) + self._shift if len(self._times) else BEGINNING_US
 
     def load(self) -> None:
         """Load a few megabytes of lines."""
@@ -185,13 +199,14 @@ class JsonlReader:
         lines = data.splitlines(keepends=True)
         sizes = np.fromiter(map(len, lines), np.int64, len(lines))
         rows = msgspec.json.decode(b"[" + b",".join(lines) + b"]")
-        stamps = pl.Series([row["timestamp_utc"] for row in rows], dtype=pl.String)
-        values: dict[str, Any] = {"ts": stamps.str.to_datetime(time_unit="us").dt.timestamp("us")}
+        times = [_microseconds(row["timestamp_utc"]) for row in rows]
+        values: dict[str, Any] = {"ts": times}
         for name in self._columns:
             values[name] = [row[name] for row in rows]
             if name in self._nested:
                 values[name] = [_json(value) for value in values[name]]
         self.frame = _behind(self.frame, pl.DataFrame(values, schema=self._schema))
+        self._times = np.concatenate((self._times, np.array(times, np.int64)))
         self._starts = np.concatenate((self._starts, self._next + np.cumsum(sizes) - sizes))
         self._next += len(data)
 
@@ -204,13 +219,15 @@ class JsonlReader:
 
     def window(self, low: int, high: int) -> pl.DataFrame:
         """See `Reader`."""
-        known = pl.col("ts") + self._shift
-        return self.frame.filter((known >= low) & (known < high))
+        edges = (low - self._shift, high - self._shift)
+        first, end = np.searchsorted(self._times, edges).tolist()
+        return self.frame.slice(first, max(0, end - first))
 
     def drop(self, before_us: int) -> None:
         """See `Reader`."""
-        count = int(np.searchsorted(self.frame["ts"].to_numpy() + self._shift, before_us))
+        count = int(np.searchsorted(self._times, before_us - self._shift))
         self.frame, self._starts = self.frame.slice(count), self._starts[count:]
+        self._times = self._times[count:]
         self.position = int(self._starts[0]) if len(self._starts) else self._next
 
 
@@ -332,8 +349,15 @@ class DocumentReader:
 
 def _behind(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
     """Rows behind others, in not too many pieces of memory."""
-    both = pl.concat([first, second])
+    if not first.height:
+        return second
+    both = first.vstack(second)
     return both.rechunk() if both.n_chunks() > _MOST_PIECES else both
+
+
+def _microseconds(stamp: str) -> int:
+    """The time that a row's `timestamp_utc` says."""
+    return (datetime.fromisoformat(stamp) - _EPOCH) // _MICROSECOND
 
 
 def _json(value: Any) -> str | None:

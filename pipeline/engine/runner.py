@@ -128,6 +128,9 @@ class StageRun:
         self._join: Join | None = None
         self._bytes = self._written = b""
         self._signature: tuple[int, int, int] | None = None
+        paths = VaultPaths(self.base)
+        self._state_path = paths.state(stage.name, instrument)
+        self._lock_path = paths.lock(stage.name, instrument)
 
     @property
     def is_kept(self) -> bool:
@@ -167,14 +170,14 @@ class StageRun:
                 self.close()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the stage's lock for the time of the block.
+    def locked(self) -> Iterator[bool]:
+        """Hold the stage's lock for the time of the block; see `lock.hold`.
 
         Raises:
             LockedError: another process holds it.
         """
-        with self._guarded(), lock.hold(self._lock_path, self.what):
-            yield
+        with self._guarded(), lock.hold(self._lock_path, self.what) as is_left:
+            yield is_left
 
     def open(self) -> None:
         """Load the state and recover the files, under the lock.
@@ -222,6 +225,19 @@ class StageRun:
         for batch in self.batches():
             self.step(batch)
         self._outputs.note(self.state)
+
+    @property
+    def feed(self) -> RawFeed:
+        """The raw lines of a stage that decodes them.
+
+        Raises:
+            MissingInputError: there is no such raw folder and never was.
+        """
+        if self._feed is None:
+            self._feed = raw_feed(
+                self.stage, self.instrument, self.vault.paths, self.state, self.hint
+            )
+        return self._feed
 
     def encode(self) -> None:
         """Begin to make the bytes that the next commit will write."""
@@ -296,23 +312,12 @@ class StageRun:
     def _guarded(self) -> Iterator[None]:
         """Turn errors of the disk into a message that names the stage."""
         try:
-            yield
-        except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            message = f"{self.what}: {error.strerror or error}{where}; the last commit stands"
-            raise DiskError(message, "mend the disk, then run the same command again") from error
+            with guarded(self.what):
+                yield
         except StateError as error:
             if error.hint is not None:
                 raise
             raise StateError(error.message, self.hint) from error
-
-    @property
-    def _lock_path(self) -> Path:
-        return VaultPaths(self.base).lock(self.stage.name, self.instrument)
-
-    @property
-    def _state_path(self) -> Path:
-        return VaultPaths(self.base).state(self.stage.name, self.instrument)
 
     def write(self, unsynced: Unsynced) -> None:
         """Write outputs and state; see `commit`."""
@@ -488,9 +493,7 @@ class StageRun:
         """What is new, from wherever this stage reads."""
         stage, paths, state = self.stage, self.vault.paths, self.state
         if stage.raw_kind:
-            if self._feed is None:
-                self._feed = raw_feed(stage, self.instrument, paths, state, self.hint)
-            rows = raw_batches(self._feed, stage, self.instrument, self.contract, state)
+            rows = raw_batches(self.feed, stage, self.instrument, self.contract, state)
         elif stage.inputs:
             rows = joined_batches(self._opened_join())
         else:
@@ -512,7 +515,6 @@ class StageRun:
             hint = f"flowvault rebuild {first} {self.instrument.options}"
             raise StateError(message, hint) from error
 
-
     def _opened_join(self) -> Join:
         if self._join is None:
             held = {name: self._held(name) for name in self._above}
@@ -533,6 +535,17 @@ class StageRun:
         """What the stage behind a layer holds in memory, if it is open too."""
         above = self._beside.get(stages.owner(layer).name)
         return None if above is None else above._outputs  # noqa: SLF001  (its own kind)
+
+
+@contextmanager
+def guarded(what: str) -> Iterator[None]:
+    """Turn errors of the disk into a message that says whom they have met."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        message = f"{what}: {error.strerror or error}{where}; the last commit stands"
+        raise DiskError(message, "mend the disk, then run the same command again") from error
 
 
 def read_state(path: Path) -> State | None:
@@ -574,14 +587,18 @@ def run_stages(
     report: Report | None = None,
     give_up_us: int | None = None,
     asked: Collection[str] = (),
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Summary | FlowvaultError]:
     """Run stages of one instrument in dependency order, those of one level side by side.
 
     Yields a summary or the error of each; what reads a stage that failed is left out, and so is,
-    unless asked for by name, a joined stage for which the instrument has nothing.
+    unless asked for by name, a joined stage for which the instrument has nothing. Once
+    `is_stopped` says so, what has been folded is committed and no more is read.
     """
     failed: set[str] = set()
     for level in levels(chain):
+        if is_stopped():
+            return
         able = []
         for stage in level:
             if any(above.name in failed for above in stages.upstreams(stage)):
@@ -592,7 +609,7 @@ def run_stages(
                     yield Summary(stage.name, instrument, notes=[note])
             elif stage.name in asked or has_data(vault.paths, stage, instrument):
                 able.append(stage)
-        results = _run_level(vault, able, instrument, report, give_up_us)
+        results = _run_level(vault, able, instrument, report, give_up_us, is_stopped)
         for stage, done in zip(able, results, strict=True):
             if isinstance(done, FlowvaultError):
                 failed.add(stage.name)
@@ -605,6 +622,7 @@ def _run_level(
     instrument: Instrument,
     report: Report | None,
     give_up_us: int | None,
+    is_stopped: Callable[[], bool],
 ) -> list[Summary | FlowvaultError]:
     """Run stages that do not read each other; those that go on from the same row read together."""
     done: dict[str, Summary | FlowvaultError] = {}
@@ -621,11 +639,13 @@ def _run_level(
             done[stage.name] = run.summary
             together.setdefault(run.group, []).append(run)
         for group in together.values():
-            done.update(_run_group(group, pool))
+            done.update(_run_group(group, pool, is_stopped))
     return [done[stage.name] for stage in level]
 
 
-def _run_group(group: list[StageRun], pool: ThreadPoolExecutor) -> dict[str, FlowvaultError]:
+def _run_group(
+    group: list[StageRun], pool: ThreadPoolExecutor, is_stopped: Callable[[], bool]
+) -> dict[str, FlowvaultError]:
     """Feed the same batches to every stage of a group; one that fails leaves it."""
     failed: dict[str, FlowvaultError] = {}
 
@@ -648,6 +668,8 @@ def _run_group(group: list[StageRun], pool: ThreadPoolExecutor) -> dict[str, Flo
             alive = [run for run in alive if run.stage.name not in failed]
             if not alive:
                 return failed
+            if is_stopped():
+                break
         _each(pool, alive, finish)
     except FlowvaultError as error:
         failed |= {run.stage.name: error for run in alive if run.stage.name not in failed}

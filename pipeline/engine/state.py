@@ -100,6 +100,10 @@ class Counts(msgspec.Struct):
         """Field by field sum."""
         return Counts(*(getattr(self, f) + getattr(other, f) for f in self.__struct_fields__))
 
+    def minus(self, other: Counts) -> Counts:
+        """Field by field difference."""
+        return Counts(*(getattr(self, f) - getattr(other, f) for f in self.__struct_fields__))
+
 
 class State(msgspec.Struct):
     """Everything that outlives a run of one stage for one instrument.
