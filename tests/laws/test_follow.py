@@ -21,7 +21,7 @@ from pipeline.engine.resident import MovedError, Resident
 from pipeline.engine.runner import Vault
 
 from .conftest import NewWorld
-from .test_cutting import MARKETS, SWAP, positions, stock_of
+from .test_cutting import MARKETS, positions, stock_of
 from .world import Grain, World, difference, grain, sizes
 
 ACTIONS = ("look", "look", "urgent", "all", "all", "some", "die", "run", "run one")
@@ -60,9 +60,7 @@ class Hand:
             ]
             if made:
                 self.world.run_one(self.rng.choice(made))
-        elif what == "die":
-            self.reopen()
-        elif not self.resident.runs:
+        elif what == "die" or not self.resident.runs:
             self.reopen()
         else:
             self._carry(what)
