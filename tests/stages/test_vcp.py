@@ -206,7 +206,7 @@ def test_a_profile_that_goes_on_is_as_one_made_anew(
     ts, price, sizes = [], [], []
     for i in range(len(bars)):
         kinds = spread_out if i % 20 == 19 else [0.25, 0.1, 9.75]
-        for _ in range(rng.choice((0, 1, 5))):
+        for _ in range(5 if i % 20 == 19 else rng.choice((0, 1, 5))):
             ts.append(i * MINUTE_US)
             price.append(rng.randrange(1000 + i, 1050 + i) / 10)
             sizes.append((rng.choice(kinds), rng.choice(kinds)))
