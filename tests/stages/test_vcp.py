@@ -215,11 +215,11 @@ def test_a_profile_that_goes_on_is_as_one_made_anew(
     for last in range(len(bars)):
         first = max(0, last + 1 - lookback)
         bins = Bins(100.0 + last / 10, 113.0 + last / 10, 9)
-        at_hand = columns[0] >= first * MINUTE_US
+        minutes = columns[0] // MINUTE_US
+        at_hand = (minutes >= first) & (minutes <= last)
         anew = RollingProfile(
             bars, MINUTE_US, PriceRows.of(*(each[at_hand] for each in columns)), lookback, SHAPE
         )
-        minutes = columns[0] // MINUTE_US
         moving = (minutes == last) | (minutes == last - lookback)
         more = None if held is None else PriceRows.behind(held, *(each[moving] for each in columns))
         if more is not None:
