@@ -230,7 +230,7 @@ def test_a_profile_that_goes_on_is_as_one_made_anew(
         else:
             anew.hold(last)
             held = anew.held()
-    assert 60 < went_on < len(bars) - 4
+    assert 60 < went_on < len(bars) - 1
 
 
 def book(*notional: float | None, other: float | None = 1.0) -> Book:
