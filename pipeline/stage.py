@@ -115,6 +115,8 @@ class Context(Generic[P]):
         inputs: the layers a joined stage has for this instrument.
         last_rows: the last n rows that the stage itself has written to one of its Parquet layers.
         reinstated: in a rebuild, the trades that came too late the first time.
+        memo: what a fold wants to find again in the next call, to save itself work. It is lost
+            with the process, and rows must not depend on it.
     """
 
     instrument: Instrument
@@ -124,6 +126,7 @@ class Context(Generic[P]):
     inputs: frozenset[str] = frozenset()
     last_rows: Callable[[str, int], Any] | None = None
     reinstated: Any = None
+    memo: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from pipeline.stages import SUMMARY
 
 _OWN = {
     "run": "Bring every layer up to date, in dependency order.",
+    "follow": "Stay, and carry new data through every layer as it comes.",
     "status": "Show how far each layer is, and what lags or failed.",
     "tail": "Print the last committed rows of a layer.",
     "layers": "Explain the layers: every column, its unit and formula.",

@@ -19,6 +19,7 @@ from pipeline.instrument import Instrument
 if TYPE_CHECKING:
     from pipeline.engine.paths import VaultPaths
     from pipeline.engine.runner import Report, Summary
+    from pipeline.engine.state import Counts
     from pipeline.stage import Stage
 
 _ANY: frozenset[str] = frozenset()
@@ -156,7 +157,7 @@ def run_all(
                 if not quiet:
                     printer.summary(done)
                 if stages.load(done.stage).raw_kind and is_too_bad(done.counts):
-                    printer.error(_too_bad(done, root))
+                    printer.error(too_bad(done.instrument, done.counts, root))
                     statuses.add(65)
     exit_with_worst(statuses)
 
@@ -185,11 +186,11 @@ def _nothing_to_do(
     return MissingInputError(f"{instrument.key}: there is no {folders}", "flowvault status")
 
 
-def _too_bad(summary: Summary, root: Path) -> DataError:
-    counts = summary.counts
-    folder = root / "quarantine" / summary.instrument.exchange
+def too_bad(instrument: Instrument, counts: Counts, root: Path) -> DataError:
+    """What is said when more than one line in a hundred was bad."""
+    folder = root / "quarantine" / instrument.exchange
     return DataError(
-        f"{summary.instrument.key}: {counts.bad} of {counts.rows_in} records were bad "
+        f"{instrument.key}: {counts.bad} of {counts.rows_in} records were bad "
         f"(more than 1 %); the others are committed, the bad ones are under {folder}",
         "look at the reasons there, mend the collector",
     )

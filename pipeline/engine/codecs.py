@@ -47,6 +47,14 @@ class FrameCodec:
         """`second` behind `first`."""
         return pl.concat([first, second])
 
+    def pieces(self, rows: pl.DataFrame) -> int:
+        """In how many pieces they lie in memory."""
+        return rows.n_chunks()
+
+    def compact(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The same rows in one piece of memory."""
+        return rows.rechunk()
+
     def last_us(self, rows: pl.DataFrame) -> int | None:
         """Time of the last row, microseconds; None if it carries none."""
         last: int | None = rows["ts"].dt.timestamp("us")[-1]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.engine.rawfiles import DayFile, chunks, day_files, is_whole
+from pipeline.engine.rawfiles import DayFile, DayFolder, chunks, is_whole
 from pipeline.engine.state import NOT_TO_THE_END, FileMark
 from pipeline.errors import DataError
 from pipeline.raw.block import Block
@@ -80,6 +80,22 @@ class RawFeed:
     marks: list[FileMark] = field(default_factory=list)
     tells_ends: bool = False
 
+    def __post_init__(self) -> None:
+        """Look at the folder as often as blocks are asked for."""
+        self._days = DayFolder(self.folder)
+
+    def unread(self) -> int:
+        """About how many bytes of the newest file are not handed out yet; 0 if it is as before."""
+        files = self._days.files()
+        if not files:
+            return 0
+        newest, mark = files[-1], self.marks[-1] if self.marks else None
+        if mark is None or mark.name != newest.path.name:
+            return newest.size + 1
+        if (mark.size, mark.mtime_ns) == (newest.size, newest.mtime_ns):
+            return 0
+        return max(1, newest.size - (mark.size if newest.encoding else mark.offset))
+
     @property
     def block_bytes(self) -> int:
         """About how many bytes are read at once."""
@@ -104,7 +120,7 @@ class RawFeed:
         Raises:
             DataError: a consumed file is not what it was.
         """
-        files = day_files(self.folder)
+        files = self._days.files()
         by_day = {mark.day: mark for mark in self.marks}
         newest = files[-1].day if files else ""
         last_day = self.marks[-1].day if self.marks else ""

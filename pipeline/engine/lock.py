@@ -20,29 +20,55 @@ from pipeline.engine import disk
 from pipeline.errors import LockedError
 
 
+class Lock:
+    """A lock that may be held again and again."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        self._path = path
+        self._what = what
+        self._holder = path.with_suffix(".holder")
+        self._lock: FileLock | None = None
+
+    @contextmanager
+    def hold(self) -> Iterator[bool]:
+        """Hold it for the time of the block.
+
+        Yields whether the last holder has died with it, and so may have left something behind.
+
+        Raises:
+            LockedError: another process holds it; the message says who.
+        """
+        if self._lock is None:
+            disk.make_dir(self._path.parent)
+            self._lock = FileLock(
+                self._path, timeout=0, preserve_lock_file=True, fallback_to_soft=False
+            )
+        try:
+            self._lock.acquire()
+        except Timeout:
+            message = f"{self._what} is locked by {_describe(self._holder)}"
+            hint = "wait for it to end, then run the same command again"
+            raise LockedError(message, hint) from None
+        try:
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            who = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
+            is_left = self._holder.exists()
+            self._holder.write_bytes(msgspec.json.encode(who))
+            yield is_left
+        finally:
+            self._holder.unlink(missing_ok=True)
+            self._lock.release()
+
+
 @contextmanager
-def hold(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock at `path` for the time of the block.
+def hold(path: Path, what: str) -> Iterator[bool]:
+    """Hold the lock at `path` for the time of the block; see `Lock.hold`.
 
     Raises:
         LockedError: another process holds it; the message says who.
     """
-    disk.make_dir(path.parent)
-    lock = FileLock(path, timeout=0, preserve_lock_file=True, fallback_to_soft=False)
-    holder = path.with_suffix(".holder")
-    try:
-        lock.acquire()
-    except Timeout:
-        message = f"{what} is locked by {_describe(holder)}"
-        raise LockedError(message, "wait for it to end, then run the same command again") from None
-    try:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        who = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
-        holder.write_bytes(msgspec.json.encode(who))
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+    with Lock(path, what).hold() as is_left:
+        yield is_left
 
 
 def _describe(holder: Path) -> str:

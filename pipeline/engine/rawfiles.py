@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,54 @@ def day_files(folder: Path) -> list[DayFile]:
         if old is None or _ORDER[new.encoding] < _ORDER[old.encoding]:
             found[new.day] = new
     return [found[day] for day in sorted(found)]
+
+
+class DayFolder:
+    """A raw folder that is looked at again and again.
+
+    As long as no name in it changes, only the newest file is looked at, and all of them only every
+    few seconds: a look costs the same however many days there are.
+    """
+
+    _WHOLE_S = 5.0
+    _FRESH_NS = 1_000_000_000
+    """A folder's time is that of a clock's tick; another change may follow in the same tick."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._files: list[DayFile] = []
+        self._names_ns = 0
+        self._listed = -self._WHOLE_S
+
+    def files(self) -> list[DayFile]:
+        """As `day_files`; changes of files before the newest are seen within five seconds."""
+        now = time.monotonic()
+        if now - self._listed < self._WHOLE_S and self._is_unchanged():
+            return self._files
+        names_ns = self._changed_ns()
+        self._names_ns = 0 if time.time_ns() - names_ns < self._FRESH_NS else names_ns
+        self._files, self._listed = day_files(self.path), now
+        return self._files
+
+    def _is_unchanged(self) -> bool:
+        """Whether the list still holds, the newest file's size and time brought up to date."""
+        if not self._files or not self._names_ns or self._changed_ns() != self._names_ns:
+            return False
+        newest = self._files[-1]
+        try:
+            stat = newest.path.stat()
+        except FileNotFoundError:
+            return False
+        if (stat.st_size, stat.st_mtime_ns) != (newest.size, newest.mtime_ns):
+            newest = replace(newest, size=stat.st_size, mtime_ns=stat.st_mtime_ns)
+            self._files = [*self._files[:-1], newest]
+        return True
+
+    def _changed_ns(self) -> int:
+        try:
+            return self.path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
 
 def chunks(file: DayFile, offset: int, size: int) -> Iterator[bytes]:

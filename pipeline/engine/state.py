@@ -5,9 +5,9 @@
 `state` is the JSON of `State`; the checksum covers its exact bytes, and the wrapping is compared
 to the letter, so a change of any byte is noticed. The generation before stands beside it as
 `INSTID.state.prev.json`: falling back to it costs one run's work and no rows, because the same
-bytes are computed again. Order of a commit: output files are durable, then the new state is
-written to a temporary name and synced, the old one is renamed to `.prev`, the new one takes its
-place, and the folder is synced.
+bytes are computed again. Order of a commit: the new state is written to a temporary name, it and
+the output files are made durable, the old one is renamed to `.prev`, the new one takes its place,
+and the folder is synced.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from pipeline.engine import disk
+from pipeline.engine.disk import Unsynced
 from pipeline.errors import StateError
 
 C = TypeVar("C", bound=msgspec.Struct)
@@ -100,6 +101,10 @@ class Counts(msgspec.Struct):
     def plus(self, other: Counts) -> Counts:
         """Field by field sum."""
         return Counts(*(getattr(self, f) + getattr(other, f) for f in self.__struct_fields__))
+
+    def minus(self, other: Counts) -> Counts:
+        """Field by field difference."""
+        return Counts(*(getattr(self, f) - getattr(other, f) for f in self.__struct_fields__))
 
 
 class State(msgspec.Struct):
@@ -198,16 +203,49 @@ def load(path: Path) -> tuple[State | None, str | None]:
     return newest, warning
 
 
-def save(path: Path, state: State) -> None:
-    """Commit a state: after this returns it is what `load` finds, even after a power cut."""
+def write(path: Path, state: State, unsynced: Unsynced) -> bytes:
+    """Write a state under its temporary name, for `adopt` to commit; returns its bytes."""
     disk.make_dir(path.parent)
-    temporary = path.with_name(path.name + ".tmp")
-    disk.write_whole(temporary, encode(state))
-    if path.exists() and decode(path.read_bytes()) is not None:
+    data = encode(state)
+    temporary = _temporary(path)
+    disk.write_new(temporary, data)
+    unsynced.file(temporary)
+    return data
+
+
+def adopt(path: Path, state: State, unsynced: Unsynced, before: bytes = b"") -> None:
+    """Commit the state that was written: it, and what it speaks of, must be durable by now.
+
+    It is what `load` finds from here on, and also after a power cut once the folder is durable.
+    `before` are the bytes of the last commit if this process has made it.
+    """
+    if path.exists() and ((data := path.read_bytes()) == before or decode(data) is not None):
         disk.replace(path, previous_path(path))
-    disk.replace(temporary, path)
-    disk.sync_dir(path.parent)
+    disk.replace(_temporary(path), path)
+    unsynced.folder(path.parent)
     if state.generation <= _NEW_GENERATIONS:
         # a killed run may have made these folders without living to sync them
         for folder in path.parents[1:_DEPTH]:
-            disk.sync_dir(folder)
+            unsynced.folder(folder)
+
+
+def save(path: Path, state: State) -> None:
+    """Commit a state: after this returns it is what `load` finds, even after a power cut."""
+    unsynced = Unsynced()
+    write(path, state, unsynced)
+    unsynced.settle()
+    adopt(path, state, unsynced)
+    unsynced.settle()
+
+
+def signature(path: Path) -> tuple[int, int, int] | None:
+    """What tells one commit from another without reading it; None if there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")

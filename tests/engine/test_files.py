@@ -14,6 +14,7 @@ import pytest
 from pipeline import stages
 from pipeline.engine import lock, reader
 from pipeline.engine import state as states
+from pipeline.engine.disk import Unsynced
 from pipeline.engine.jsonl import JsonlOutput
 from pipeline.engine.paths import VaultPaths, find_instruments
 from pipeline.engine.rows import encode_reject, encode_rows, stamp
@@ -44,9 +45,9 @@ def test_rows_go_behind_the_committed_length(left: bytes, tmp_path: Path) -> Non
     output.append(b"three\n")
     assert output.is_dirty
     assert path.read_bytes() == b"one\n" + left, "nothing is written before the commit"
-    assert output.write() == 14
+    assert output.write(Unsynced()) == 14
     assert path.read_bytes() == b"one\ntwo\nthree\n"
-    assert output.write() == 14
+    assert output.write(Unsynced()) == 14
     assert not output.is_dirty
 
 
@@ -70,7 +71,7 @@ def test_a_follower_never_sees_a_row_vanish(tmp_path: Path) -> None:
         assert follower.read() == b"one\ntwo\nthree\n"
         output = JsonlOutput(path, 4)
         output.append(b"two\nthree\nfour\n")
-        output.write()
+        output.write(Unsynced())
         assert follower.read() == b"four\n"
 
 
