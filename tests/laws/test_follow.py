@@ -21,7 +21,8 @@ from pipeline.engine.resident import MovedError, Resident
 from pipeline.engine.runner import Vault
 
 from .conftest import NewWorld
-from .test_cutting import MARKETS, positions, stock_of
+from .feeds import stock_of
+from .test_cutting import MARKETS, positions
 from .world import Grain, World, difference, grain, sizes
 
 ACTIONS = ("look", "look", "urgent", "all", "all", "some", "die", "run", "run one")
