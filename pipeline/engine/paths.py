@@ -79,3 +79,13 @@ def find_instruments(vault: Path) -> Iterator[Instrument]:
                 if each.is_dir()
             }
     yield from sorted(found)
+
+
+def instruments_of(paths: VaultPaths, stage: str) -> list[Instrument]:
+    """Every instrument that a stage has a state for, in order."""
+    end = ".state.json"
+    states = (paths.root / "state" / stage).glob(f"*/*/*{end}")
+    found = {(path.parent.parent.name, path.parent.name, path.name) for path in states}
+    return [
+        Instrument(first, second, name.removesuffix(end)) for first, second, name in sorted(found)
+    ]
