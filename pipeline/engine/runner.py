@@ -186,7 +186,8 @@ class StageRun:
                     gaps=closed.gaps,
                 )
             )
-            state.watermark_us = context.watermark_us
+            if not closed.holds_back:
+                state.watermark_us = context.watermark_us
             self._pending += max(batch.size, closed.rows_in)
             self._report(self.stage.name, max(batch.size, closed.rows_in))
             if self._pending >= COMMIT_ROWS:
