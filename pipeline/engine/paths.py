@@ -83,9 +83,9 @@ def find_instruments(vault: Path) -> Iterator[Instrument]:
 
 def instruments_of(paths: VaultPaths, stage: str) -> list[Instrument]:
     """Every instrument that a stage has a state for, in order."""
-    end = ".state.json"
-    states = (paths.root / "state" / stage).glob(f"*/*/*{end}")
-    found = {(path.parent.parent.name, path.parent.name, path.name) for path in states}
-    return [
-        Instrument(first, second, name.removesuffix(end)) for first, second, name in sorted(found)
-    ]
+    found = set()
+    for end in (".state.json", ".state.prev.json"):  # while a commit renames there is one of them
+        for path in (paths.root / "state" / stage).glob(f"*/*/*{end}"):
+            exchange, market = path.parent.parent.name, path.parent.name
+            found.add(Instrument(exchange, market, path.name.removesuffix(end)))
+    return sorted(found)

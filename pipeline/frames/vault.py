@@ -78,7 +78,11 @@ class Vault:
         """
         committed = self._committed(layer, inst_id, exchange, market)
         chosen = _columns(committed.layer, columns)
-        return committed.read(_span(since, until), chosen)
+        span = _span(since, until)
+        try:
+            return committed.read(span, chosen)
+        except MissingInputError as error:
+            raise self._not_made(committed) from error
 
     def scan(
         self,
@@ -102,7 +106,11 @@ class Vault:
         """
         committed = self._committed(layer, inst_id, exchange, market)
         chosen = _columns(committed.layer, columns)
-        found = committed.scan(_span(since, until))
+        span = _span(since, until)
+        try:
+            found = committed.scan(span)
+        except MissingInputError as error:
+            raise self._not_made(committed) from error
         return found if chosen is None else found.select(chosen)
 
     def instruments(self) -> list[Instrument]:
@@ -168,16 +176,13 @@ class Vault:
         instrument = (
             inst_id if isinstance(inst_id, Instrument) else Instrument(exchange, market, inst_id)
         )
-        made = instruments_of(self._paths, stage)
-        if instrument not in made:
-            raise self._not_made(layer, stage, instrument, made)
         return Committed(self._paths, layer, stage, instrument)
 
-    def _not_made(
-        self, layer: Layer, stage: str, instrument: Instrument, made: list[Instrument]
-    ) -> MissingInputError:
+    def _not_made(self, committed: Committed) -> MissingInputError:
         """What to do about a layer that an instrument does not have."""
+        layer, stage, instrument = committed.layer, committed.stage, committed.instrument
         message = f"{layer.name} of {instrument.key} has never been made in {self.root}"
+        made = instruments_of(self._paths, stage)
         alike = [each for each in made if each.inst_id == instrument.inst_id]
         if alike:
             where = f"exchange={alike[0].exchange!r}, market={alike[0].market!r}"
