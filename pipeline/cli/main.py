@@ -22,6 +22,9 @@ _OWN = {
     "explain": "Show where a row comes from, down to the bytes of raw files.",
     "model": "Show the models of trade clusters, and whether their labels last.",
     "rebuild": "Compute layers again from the start and swap them in.",
+    "schedule": "Print or install the line that runs the vault every minute.",
+    "doctor": "Look for what is wrong, or soon will be, and say what to do.",
+    "gc": "Delete raw files that every stage has read, and leftovers of killed runs.",
     "demo": "Write a simulated market into the vault to play with.",
 }
 
