@@ -49,12 +49,12 @@ def day_lines(kind: str, day: str) -> list[str]:
                 {"ts": ts, "price": price, "size": 1 + n % 7, "side": side, "id": ordinal * 99 + n}
             )
         elif kind == "books":
-            bids = [[price - 0.1 * k, 5 + k] for k in range(1, 6)]
-            asks = [[price + 0.1 * k, 4 + k] for k in range(1, 6)]
+            bids = [[round(price - 0.1 * k, 1), 5 + k] for k in range(1, 6)]
+            asks = [[round(price + 0.1 * k, 1), 4 + k] for k in range(1, 6)]
             found.append({"ts": ts, "bids": bids, "asks": asks})
         elif kind == "quotes":
             sizes = {"bid_size": 3 + n % 4, "ask_size": 4}
-            found.append({"ts": ts, "bid": price - 0.1, "ask": price + 0.1, **sizes})
+            found.append({"ts": ts, "bid": price - 0.25, "ask": price + 0.25, **sizes})
         elif kind == "open_interest":
             found.append({"ts": ts, "open_interest": 1000 + n})
         else:

@@ -52,7 +52,7 @@ class Market:
         return [datetime.fromtimestamp(ms / 1000, UTC) for ms in self.column(kind, "ts")]
 
 
-def market(seed: int, trades: int = 2500, minutes: int = 70) -> Market:
+def market(seed: int, trades: int = 2500, minutes: int = 70, *, is_clean: bool = False) -> Market:
     """A walk with late, repeated, far-ahead and bad trades; books of ten levels; quotes."""
     rng = random.Random(seed)
     made = Market({"trades": [], "books": [], "quotes": []})
@@ -70,7 +70,7 @@ def market(seed: int, trades: int = 2500, minutes: int = 70) -> Market:
         if rng.random() < 0.01:
             row["size"] = float(rng.randrange(20, 60))
         made.records["trades"].append(row)
-        odd = rng.random()
+        odd = 1.0 if is_clean else rng.random()
         if odd < 0.004:
             made.records["trades"].append(dict(row))
         elif odd < 0.008:
