@@ -14,7 +14,7 @@ from pipeline.errors import DataError, MissingInputError
 from pipeline.instrument import Instrument
 
 
-@click.command(epilog="Example: flowvault doctor || mail -s vault me@example.com")
+@click.command(epilog="Example: flowvault doctor --patience 30m")
 @instrument_options
 @click.option(
     "--patience",

@@ -217,17 +217,30 @@ def test_what_killed_runs_left(vault: Path) -> None:
 def test_unread(vault: Path) -> None:
     with raw(vault).open("ab") as stream:
         stream.write(b'{"ts": 1709685600000, "price": 1')
+    assert look(vault, 3 * HOUR, 4 * HOUR) == []  # the line has no end yet
+    with raw(vault).open("ab") as stream:
+        stream.write(b"\n")
     assert look(vault) == []
     found = look(vault, 3 * HOUR, 2 * HOUR)
     assert [each.check for each in found] == ["unread", "silent"]
     first = only(found[:1], "unread", "error")
-    assert "32 B unread" in first.what
+    assert "33 B unread" in first.what
     assert "committed nothing for 3 h" in first.what
     assert first.where == "raw/acme/trades_spot/X-Y"
     assert first.next == "flowvault schedule --install"
+    (vault / "run.log").write_bytes(b"# ...\n")
+    again = look(vault, timedelta(minutes=90), timedelta(minutes=80))[0]
+    assert again.next == "flowvault schedule --install"
+    os.utime(vault / "run.log", (1, 1))
+    os.utime(state_of(vault, "trades"), (2, 2))
+    os.utime(states.previous_path(state_of(vault, "trades")), (2, 2))
+    (vault / "run.log").touch()
+    again = look(vault)[0]
+    assert "the schedule runs and fails, see run.log" in again.what
+    assert "run.log" in again.next
     with unsynced():
-        run(vault, STAGES)  # the line has no end yet, but has been looked at
-    assert look(vault, 3 * HOUR, 4 * HOUR) == []
+        run(vault, STAGES)
+    assert "unread" not in [each.check for each in look(vault, 3 * HOUR, HOUR)]
 
 
 def test_never_read(vault: Path) -> None:

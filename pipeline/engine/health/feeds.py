@@ -22,8 +22,9 @@ from pipeline.engine.health.finding import (
 )
 from pipeline.engine.health.survey import Feed, Loaded, Survey, moment
 from pipeline.engine.progress import STALLED_US, unread_bytes
-from pipeline.engine.rawfiles import chunks, day_of
+from pipeline.engine.rawfiles import DayFile, chunks, day_of
 from pipeline.engine.reader import last_lines
+from pipeline.engine.schedule import LOG
 from pipeline.engine.state import FileMark, State
 from pipeline.errors import DataError, FlowvaultError
 from pipeline.instrument import Instrument, contract_of, unknown_contract
@@ -58,19 +59,37 @@ def unread(survey: Survey) -> Iterator[Finding]:
             unseen = unread_bytes(survey.paths, loaded.state, feed.kind, feed.instrument)
             what = (
                 f"{amount(unseen)} unread, and {feed.stage.name} of {feed.instrument.key} has "
-                f"committed nothing for {duration(since.total_seconds())}: does anybody run it?"
+                f"committed nothing for {duration(since.total_seconds())}: "
             )
-            yield Finding(Severity.ERROR, "unread", where, what, "flowvault schedule --install")
+            why, hint = _why_unread(survey)
+            yield Finding(Severity.ERROR, "unread", where, what + why, hint)
+
+
+def _why_unread(survey: Survey) -> tuple[str, str]:
+    """Whether there is a schedule at all, to judge by its log."""
+    log = survey.root / LOG
+    if (
+        log.is_file()
+        and survey.now.timestamp() - log.stat().st_mtime < survey.patience.total_seconds()
+    ):
+        return f"the schedule runs and fails, see {LOG}", show_end(log)
+    return "does anybody run it?", "flowvault schedule --install"
 
 
 def _is_looked_at(feed: Feed) -> bool:
-    """Whether a run has seen every file as it is now; the end of a line may still be missing."""
+    """Whether the last files hold no whole line that is still to be read."""
     marks = {mark.day: mark for mark in feed.marks}
-    return all(
-        (mark := marks.get(file.day)) is not None
-        and (mark.name, mark.size, mark.mtime_ns) == (file.path.name, file.size, file.mtime_ns)
-        for file in feed.files[-2:]
-    )
+    return all(_is_read(file, marks.get(file.day)) for file in feed.files[-2:])
+
+
+def _is_read(file: DayFile, mark: FileMark | None) -> bool:
+    if mark is None:
+        return False
+    if (mark.name, mark.size, mark.mtime_ns) == (file.path.name, file.size, file.mtime_ns):
+        return True
+    if file.encoding or file.size - mark.offset > _HEAD_BYTES:
+        return False
+    return b"\n" not in b"".join(chunks(file, mark.offset, _HEAD_BYTES))
 
 
 def stalled(survey: Survey) -> Iterator[Finding]:
