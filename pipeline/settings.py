@@ -48,6 +48,15 @@ class Settings:
             tables = tomllib.loads(text, parse_float=Decimal)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: {error}", f"edit {path}") from error
+        return cls.of(path, tables, stage_names)
+
+    @classmethod
+    def of(cls, path: Path, tables: dict[str, Any], stage_names: frozenset[str]) -> Settings:
+        """Settings that have been read already; `path` is what messages call them.
+
+        Raises:
+            UsageError: a table is no stage.
+        """
         for name, table in tables.items():
             if name not in stage_names or not isinstance(table, dict):
                 known = ", ".join(sorted(stage_names))

@@ -135,7 +135,8 @@ class Closed(Generic[C]):
 
     `watermark_us` is set by stages that read raw data; for all others the engine knows it.
     `needs` is for joined stages: the time from which on the rows of an input are to be shown once
-    more with the next window, where that is not simply the input's `behind_us`.
+    more with the next window, where that is not simply the input's `behind_us`. `holds_back`: rows
+    of times that the watermark has passed are still to come; who reads them waits.
     """
 
     carry: C
@@ -149,6 +150,7 @@ class Closed(Generic[C]):
     watermark_us: int | None = None
     aside: Any = None
     needs: dict[str, int] = field(default_factory=dict)
+    holds_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ LEVELS: dict[str, int] = {
     "sim": 4,
     "engine": 4,
     "cli": 5,
+    "frames": 5,
     "__main__": 6,
 }
 """What stands on what; within a level anything goes, but calc and raw do not know stages."""
@@ -154,3 +155,24 @@ def test_help_is_quick(arguments: list[str]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+DOOR = (
+    "import sys\n"
+    "import pipeline\n"
+    "assert {'Vault', 'analyze', 'FlowvaultError'} <= set(dir(pipeline))\n"
+    "heavy = {'polars', 'numpy', 'pyarrow', 'rich', 'duckdb', 'numba', 'msgspec', 'click'}\n"
+    "assert not heavy & set(sys.modules), sorted(heavy & set(sys.modules))\n"
+    "from pipeline import Vault\n"
+    "assert not {'polars', 'numpy', 'pyarrow', 'duckdb', 'numba'} & set(sys.modules)\n"
+    "from pipeline import analyze\n"
+    "assert callable(analyze)\n"
+)
+
+
+def test_the_door_for_python_is_lazy() -> None:
+    """Importing the package loads nothing; what it gives comes when asked for."""
+    done = subprocess.run(
+        [sys.executable, "-c", DOOR], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -23,6 +23,9 @@ _OWN = {
     "explain": "Show where a row comes from, down to the bytes of raw files.",
     "model": "Show the models of trade clusters, and whether their labels last.",
     "rebuild": "Compute layers again from the start and swap them in.",
+    "schedule": "Print or install the line that runs the vault every minute.",
+    "doctor": "Look for what is wrong, or soon will be, and say what to do.",
+    "gc": "Delete raw files that every stage has read, and leftovers of killed runs.",
     "demo": "Write a simulated market into the vault to play with.",
 }
 
@@ -65,9 +68,14 @@ class _Commands(click.Group):
     type=click.Path(file_okay=False, path_type=Path),
     help="Root of the vault [default: $FLOWVAULT_VAULT, else ./vault].",
 )
+@click.option(
+    "--log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Append all output to this file, relative to the vault; at 8 MB it becomes FILE.1.",
+)
 @click.version_option(__version__, prog_name="flowvault")
 @click.pass_context
-def cli(ctx: click.Context, vault: Path | None) -> None:
+def cli(ctx: click.Context, vault: Path | None, log: Path | None) -> None:
     r"""Raw exchange trades and books in, proven order-flow layers out.
 
     Each stage reads what is new since its last run, writes closed rows only, and commits rows
@@ -80,10 +88,22 @@ def cli(ctx: click.Context, vault: Path | None) -> None:
       flowvault tail volume -i BTC-USDT-SWAP -n 3
     """
     ctx.obj = (vault or Path(os.environ.get("FLOWVAULT_VAULT") or "vault")).absolute()
+    if log is not None:
+        import_module("pipeline.cli.log").write_to(ctx.obj, log)
 
 
 def main() -> None:
     """Entry point: errors become a message, a hint and an exit status."""
+    try:
+        _main()
+    except SystemExit as stop:
+        log = sys.modules.get("pipeline.cli.log")  # loaded if there is one
+        if log is not None and stop.code:
+            log.write_status(stop.code)
+        raise
+
+
+def _main() -> None:
     try:
         cli.main(prog_name="flowvault", standalone_mode=False)
     except FlowvaultError as error:

@@ -12,10 +12,7 @@ from pipeline import stages
 from pipeline.cli.choose import instrument_options
 from pipeline.engine.paths import VaultPaths, find_instruments
 from pipeline.errors import FlowvaultError, MissingInputError
-from pipeline.instrument import EQUITIES, Instrument
-
-_STALLED_US = 120_000_000
-"""An input this far behind the most advanced one is named as what a stage waits for."""
+from pipeline.instrument import Instrument
 
 
 @click.command(epilog="Example: flowvault status --json")
@@ -63,6 +60,7 @@ def command(
 
 def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dict[str, Any]]:
     """One line per layer of a stage; late, duplicate and bad are counted once, at the first."""
+    from pipeline.engine.progress import unread_bytes, waiting  # noqa: PLC0415
     from pipeline.engine.rows import stamp  # noqa: PLC0415
     from pipeline.engine.runner import read_state  # noqa: PLC0415
 
@@ -83,14 +81,14 @@ def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dic
     mark = state.watermark_us
     behind: dict[str, Any] = {}
     if stage.raw_kind:
-        behind["unread_bytes"] = _unread(paths, state, stage.raw_kind, instrument)
+        behind["unread_bytes"] = unread_bytes(paths, state, stage.raw_kind, instrument)
     elif stage.source:
         feeder, mark_there = above[stage.source], state.upstream.get(stage.source)
         if feeder is not None:
             read = mark_there.position if mark_there is not None else 0
             behind["unread_rows"] = feeder.parts[stage.source].rows - read
     else:
-        behind |= _waiting(state, above, instrument)
+        behind |= waiting(state, above, instrument)
     lines = []
     for layer in stage.layers:
         own = state.layers.get(layer.name)
@@ -116,52 +114,6 @@ def _state_of(paths: VaultPaths, layer: str, instrument: Instrument) -> Any:
     from pipeline.engine.runner import read_state  # noqa: PLC0415
 
     return read_state(paths.state(stages.owner(layer).name, instrument))
-
-
-def _waiting(state: Any, above: dict[str, Any], instrument: Instrument) -> dict[str, Any]:
-    """How far a joined stage is behind its most advanced input, and for which one it waits."""
-    marks = {
-        name: each.watermark_us
-        for name, each in above.items()
-        if name in state.upstream and each is not None
-    }
-    furthest = max((at for at in marks.values() if at is not None), default=None)
-    if furthest is None:
-        return {"behind_s": None}
-    own = state.watermark_us
-    found: dict[str, Any] = {"behind_s": None if own is None else (furthest - own) / 1e6}
-    slowest = min(marks, key=lambda name: marks[name] or 0)
-    slow = marks[slowest]
-    if slow is None or (furthest - slow > _STALLED_US and _matters(slow, furthest, instrument)):
-        found["waits_for"] = slowest
-    given_up = {name: spans for name, spans in state.given_up.items() if spans}
-    if given_up:
-        found["given_up"] = {name: len(spans) for name, spans in given_up.items()}
-    return found
-
-
-def _matters(slow_us: int, fast_us: int, instrument: Instrument) -> bool:
-    """Whether anything can be waited for in a time: on a tape, a part of a session."""
-    from pipeline.calc.new_york import overlaps_session  # noqa: PLC0415
-
-    return instrument.market != EQUITIES or overlaps_session(slow_us, fast_us)
-
-
-def _unread(paths: VaultPaths, state: Any, kind: str, instrument: Instrument) -> int:
-    """Bytes on disk that no run has looked at (compressed bytes of compressed files)."""
-    from pipeline.engine.rawfiles import day_files  # noqa: PLC0415
-
-    marks = {mark.day: mark for mark in state.raw.get(kind, [])}
-    unread = 0
-    for file in day_files(paths.raw(instrument, kind)):
-        mark = marks.get(file.day)
-        if mark is None:
-            unread += file.size
-        elif file.encoding:
-            unread += max(0, file.size - mark.size)
-        else:
-            unread += max(0, file.size - mark.offset)
-    return unread
 
 
 def _print(lines: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -46,7 +47,7 @@ class Lock:
         try:
             self._lock.acquire()
         except Timeout:
-            message = f"{self._what} is locked by {_describe(self._holder)}"
+            message = f"{self._what} is locked by {_describe(self._path)}"
             hint = "wait for it to end, then run the same command again"
             raise LockedError(message, hint) from None
         try:
@@ -71,9 +72,59 @@ def hold(path: Path, what: str) -> Iterator[bool]:
         yield is_left
 
 
-def _describe(holder: Path) -> str:
+class Holder(msgspec.Struct):
+    """Who holds a lock, as written beside it."""
+
+    pid: int
+    host: str
+    since: str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs, or ran, on this machine."""
+        return self.host == socket.gethostname()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it surely lives no more, so that its lock is free."""
+        return self.is_here and not _is_alive(self.pid)
+
+
+def holder_of(path: Path) -> Holder | None:
+    """Who holds the lock at `path`, or did when it was killed; None if nobody can be named."""
     try:
-        who = msgspec.json.decode(holder.read_bytes())
-        return f"process {who['pid']} on {who['host']} since {who['since']}"
-    except (OSError, msgspec.DecodeError, KeyError, TypeError):
-        return "another process"
+        return msgspec.json.decode(path.with_suffix(".holder").read_bytes(), type=Holder)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _describe(path: Path) -> str:
+    who = holder_of(path)
+    return (
+        f"process {who.pid} on {who.host} since {who.since}"
+        if who is not None
+        else "another process"
+    )
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process with this number exists, found out without touching it."""
+    if sys.platform == "win32":
+        import ctypes  # noqa: PLC0415
+
+        query_limited_information, still_active = 0x1000, 259
+        kernel = ctypes.windll.kernel32
+        handle = kernel.OpenProcess(query_limited_information, False, pid)
+        if not handle:
+            return False
+        code = ctypes.c_ulong()
+        kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+        kernel.CloseHandle(handle)
+        return code.value == still_active
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -117,18 +117,19 @@ def read_listed(
             return read_part(folder / (name + suffix), codec, columns)
     for _ in range(_TRIES):
         names_now = {path.name for path in folder.glob(f"{start:012d}-*")}
-        for name in sorted(names_now, key=_end_of):
-            if _end_of(name) < end:
+        for name in sorted(names_now, key=end_of):
+            if end_of(name) < end:
                 continue
             try:
                 rows = read_part(folder / name, codec, columns)
             except FileNotFoundError:
                 break
-            return rows if _end_of(name) == end else codec.slice(rows, 0, end - start)
+            return rows if end_of(name) == end else codec.slice(rows, 0, end - start)
     raise FileNotFoundError(2, "committed rows are gone", str(folder / part_name(start, end)))
 
 
-def _end_of(name: str) -> int:
+def end_of(name: str) -> int:
+    """The row past the last one of a file, by its name."""
     return int(name.partition(".")[0].partition("-")[2])
 
 

@@ -91,3 +91,13 @@ def _market_of(folder: Path) -> str | None:
         return EQUITIES if folder.name in TAPE_KINDS and folder.is_dir() else None
     kind, _, market = folder.name.rpartition("_")
     return market if kind in KINDS and market in CRYPTO and folder.is_dir() else None
+
+
+def instruments_of(paths: VaultPaths, stage: str) -> list[Instrument]:
+    """Every instrument that a stage has a state for, in order."""
+    found = set()
+    for end in (".state.json", ".state.prev.json"):  # while a commit renames there is one of them
+        for path in (paths.root / "state" / stage).glob(f"*/*/*{end}"):
+            exchange, market = path.parent.parent.name, path.parent.name
+            found.add(Instrument(exchange, market, path.name.removesuffix(end)))
+    return sorted(found)

@@ -28,6 +28,12 @@ class DayFile:
     mtime_ns: int
 
 
+def day_of(name: str) -> str | None:
+    """The day in the name of a day file; None if it is the name of none."""
+    match = _NAME.fullmatch(name)
+    return None if match is None else match[1]
+
+
 def day_files(folder: Path) -> list[DayFile]:
     """The day files of a folder in order of their days.
 

@@ -20,6 +20,7 @@ from pipeline.engine.ahead import THREADS
 from pipeline.engine.commit import commit
 from pipeline.engine.disk import Unsynced
 from pipeline.engine.feed import RawFeed
+from pipeline.engine.fit import fingerprint, misfit
 from pipeline.engine.join import Join
 from pipeline.engine.outputs import Outputs
 from pipeline.engine.paths import VaultPaths
@@ -280,7 +281,8 @@ class StageRun:
                     gaps=closed.gaps,
                 )
             )
-            state.watermark_us = context.watermark_us
+            if not closed.holds_back:
+                state.watermark_us = context.watermark_us
             self._pending += max(batch.size, closed.rows_in)
             self._report(self.stage.name, max(batch.size, closed.rows_in))
             if self._pending >= COMMIT_ROWS and not self.is_kept:
@@ -367,7 +369,7 @@ class StageRun:
             raise StateError(error.message, error.hint or self.hint) from error
         if warning:
             self.summary.notes.append(warning)
-        params = self._fingerprint()
+        params = fingerprint(self.stage, self.params, self.contract)
         if state is None:
             state = State(
                 stage=self.stage.name,
@@ -380,33 +382,10 @@ class StageRun:
             self._committed = _position(state)
             return state
         self._committed = _position(state)
-        if state.code_version != self.stage.version:
-            message = (
-                f"{self.stage.name} of {self.instrument.key} was made by version "
-                f"{state.code_version} of the stage; this is version {self.stage.version}"
-            )
-            raise StateError(message, self.hint)
-        if state.params != params:
-            changed = ", ".join(
-                f"{key}: {state.params.get(key)} -> {params.get(key)}"
-                for key in sorted({*state.params, *params})
-                if state.params.get(key) != params.get(key)
-            )
-            message = (
-                f"parameters of {self.stage.name} of {self.instrument.key} changed ({changed})"
-            )
-            raise StateError(message, self.hint)
+        changed = misfit(self.stage, state, params)
+        if changed is not None:
+            raise StateError(changed, self.hint)
         return state
-
-    def _fingerprint(self) -> dict[str, Any]:
-        """The parameters as the state keeps them, contract size included where it matters."""
-        params: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.params))
-        if self.stage.raw_kind:
-            contract = self.contract
-            params["contract"] = f"{contract.kind} {contract.value or 'from the record'}"
-        if self.stage.uses_tick:
-            params["tick"] = self.contract.tick
-        return params
 
     def prepare(self) -> None:
         """Look up the layers this stage reads, if it does not read raw data.

@@ -173,11 +173,11 @@ def previous_path(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".json") + ".prev.json")
 
 
-def load(path: Path) -> tuple[State | None, str | None]:
-    """Load the newest intact generation and, if that is not the newest file, a word about it.
+def generations(path: Path) -> tuple[list[State], list[Path]]:
+    """The intact generations that there are, and the damaged files.
 
     Raises:
-        StateError: state files exist and none is intact.
+        StateError: one was written by a newer version.
     """
     found: list[State] = []
     broken: list[Path] = []
@@ -191,6 +191,16 @@ def load(path: Path) -> tuple[State | None, str | None]:
             broken.append(candidate)
         else:
             found.append(state)
+    return found, broken
+
+
+def load(path: Path) -> tuple[State | None, str | None]:
+    """Load the newest intact generation and, if that is not the newest file, a word about it.
+
+    Raises:
+        StateError: state files exist and none is intact.
+    """
+    found, broken = generations(path)
     if not found:
         if broken:
             names = " and ".join(str(each) for each in broken)
