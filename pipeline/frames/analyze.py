@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +166,18 @@ def _vault(
     settings = Settings.of(Path("params"), tables, frozenset(stages.SUMMARY))
     for stage in stages.all_stages():
         settings.params(stage.name, stage.params, instrument)
-    own = {} if tick is None else {instrument.key: {"tick": str(tick)}}
+    own = {} if tick is None else {instrument.key: {"tick": _positive(tick)}}
     return Vault(root, settings, {**packaged_table(), **own})
+
+
+def _positive(tick: str | float | Decimal) -> str:
+    try:
+        number = Decimal(str(tick))
+    except InvalidOperation:
+        number = Decimal(0)
+    if not number.is_finite() or number <= 0:
+        raise UsageError(f"tick {tick!r} is not a positive number", 'tick="0.1"')
+    return format(number, "f")
 
 
 def _raw_file(vault: Vault, instrument: Instrument, kind: str) -> Path:

@@ -248,8 +248,16 @@ def test_never_read(vault: Path) -> None:
     other.parent.mkdir()
     shutil.copy2(raw(vault), other)
     found = only(look(vault), "unread", "error")
-    assert "trades has never read it for acme/spot/NEW-Y" in found.what
+    assert (found.where, found.what) == (
+        "acme/spot/NEW-Y",
+        f"has never been run: trades, {amount(other.stat().st_size)}",
+    )
     assert found.next == "flowvault run -i NEW-Y --exchange acme --market spot"
+    shutil.rmtree(other.parent)
+    for stage in ("book", "quote", "flow", "micro", "costs", "orderflow"):
+        shutil.rmtree(vault / "state" / stage, ignore_errors=True)
+    found = only(look(vault), "unread", "warning")
+    assert "book has never read it for acme/spot/X-Y" in found.what
 
 
 def test_a_feed_that_lags(made: Market, tmp_path: Path) -> None:
