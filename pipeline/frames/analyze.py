@@ -20,7 +20,7 @@ from pipeline.engine.committed import Committed
 from pipeline.engine.paths import MARKETS
 from pipeline.engine.presence import applies
 from pipeline.engine.runner import Summary, Vault, is_too_bad, run_stages
-from pipeline.errors import FlowvaultError, UsageError
+from pipeline.errors import FlowvaultError, UsageError, disk_errors
 from pipeline.frames.given import KINDS, Written, as_polars, raw_records, write_lines
 from pipeline.instrument import Instrument, packaged_table
 from pipeline.raw import plain
@@ -117,7 +117,10 @@ def analyze(
     if not records:
         raise UsageError("no rows to analyze", f"give some of {', '.join(KINDS)}")
     is_windows = sys.platform == "win32"
-    with tempfile.TemporaryDirectory(prefix="flowvault-", ignore_cleanup_errors=is_windows) as name:
+    with (
+        disk_errors("make room in the temporary folder, or set TMPDIR to another"),
+        tempfile.TemporaryDirectory(prefix="flowvault-", ignore_cleanup_errors=is_windows) as name,
+    ):
         vault = _vault(Path(name), instrument, tick, params)
         written = {
             kind: write_lines(_raw_file(vault, instrument, kind), each)

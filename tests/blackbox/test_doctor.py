@@ -462,6 +462,22 @@ def test_permissions(
     assert what in found.what
 
 
+def test_what_cannot_be_looked_at(vault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder where a state should be, and a disk that fails."""
+    state_of(vault, "costs").unlink()
+    state_of(vault, "costs").mkdir()
+    state, second = look(vault)
+    assert (state.check, second.check) == ("state", "permissions")
+    assert str(state_of(vault, "costs")) in state.what
+    assert second.what == "left behind cannot be checked: Is a directory"
+
+    def fail(_path: Path) -> None:
+        raise OSError(5, "Input/output error", "here")
+
+    monkeypatch.setattr(machine.shutil, "disk_usage", fail)  # type: ignore[attr-defined]
+    assert "space cannot be checked: Input/output error" in look(vault)[0].what
+
+
 # -- the command -----------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -474,14 +474,18 @@ def test_nothing_to_do(vault: Path, tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails(vault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was deleted is deleted; the error goes up."""
+    """What was deleted is deleted; the error says where it stopped."""
+    remove, left = disk.remove, 3
 
     def fail(path: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
+        nonlocal left
+        if not left:
+            raise PermissionError(13, "Permission denied", str(path))
+        left -= 1
+        remove(path)
 
     monkeypatch.setattr(disk, "remove", fail)
-    opened = Vault.open(vault)
-    each = next(each for each in consumed.raw_folders(opened.paths) if each.kind == "trades")
-    with pytest.raises(PermissionError):
-        consumed.delete(opened, each, datetime.now(UTC).date())
+    done = collect(vault, *ALL, expect=74)
+    assert f"books_spot/X-Y/{DAYS[3]}.jsonl: Permission denied" in done.err
+    assert days_left(vault, "books") == DAYS[3:5]
     assert days_left(vault, "trades") == DAYS[:5]

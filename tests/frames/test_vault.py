@@ -16,11 +16,17 @@ import polars as pl
 import pytest
 
 from pipeline import Vault, stages
-from pipeline.engine import runner
+from pipeline.engine import lock, runner
 from pipeline.engine import state as states
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.rebuild import rebuild_stage
-from pipeline.errors import FlowvaultError, MissingInputError, StateError, UsageError
+from pipeline.errors import (
+    DiskError,
+    FlowvaultError,
+    MissingInputError,
+    StateError,
+    UsageError,
+)
 from tests.laws.world import Grain, grain, unsynced
 
 from .market import WHERE, Market, market, run
@@ -259,6 +265,23 @@ def test_rows_that_are_gone(vault: Vault) -> None:
     assert vault.read("trades", WHERE).height
 
 
+def test_files_that_cannot_be_read(made: Market, tmp_path: Path) -> None:
+    """A folder where a file should be stands for all that the system may refuse."""
+    root = copy_to(made, tmp_path, 0.3)
+    for path in (folder(root, "volume") / "volume_1m.jsonl", VaultPaths(root).state("bars", WHERE)):
+        path.unlink(missing_ok=True)
+        path.mkdir(parents=True)
+    vault = Vault(root)
+    for layer, name in (("volume", "volume_1m.jsonl"), ("bars_1m", "X-Y.state.json")):
+        with pytest.raises(DiskError) as error:
+            vault.read(layer, WHERE)
+        assert name in error.value.message
+    with pytest.raises(DiskError):
+        vault.layers()
+    with pytest.raises(DiskError):
+        vault.sql("select * from bars_1m")
+
+
 def test_the_last_file_may_have_its_temporary_name(vault: Vault) -> None:
     """A run that died, or is, between commit and rename."""
     whole = vault.read("trades", WHERE)
@@ -371,6 +394,11 @@ def test_an_interrupted_swap_is_named(
         with pytest.raises(StateError, match="interrupted") as error:
             ask("volume", WHERE)
         assert error.value.hint == f"flowvault volume {WHERE.options}"
+    with (
+        lock.hold(VaultPaths(root).lock("volume", WHERE), "volume"),
+        pytest.raises(StateError, match="is being swapped in"),
+    ):
+        Vault(root).read("volume", WHERE)
 
 
 def test_nothing_is_written(vault: Vault) -> None:
