@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from pipeline.cli.choose import instrument_options
-from pipeline.errors import DiskError, LockedError, MissingInputError
+from pipeline.errors import LockedError, MissingInputError, disk_errors
 
 if TYPE_CHECKING:
     from datetime import date
@@ -72,17 +72,14 @@ def command(
 
     opened = Vault.open(vault)
     before = day_before(datetime.now(UTC).date(), keep_days)
-    folders = [
-        folder
-        for folder in raw_folders(opened.paths)
-        if any(is_chosen(reader.instrument) for reader in folder.readers)
-    ]
     work = _Work(opened, before, is_done=yes)
-    for folder in folders:
-        work.folder(folder)
-    for stage, instrument in stages_of(opened.paths):
-        if is_chosen(instrument):
-            work.leftovers(stage, instrument)
+    with disk_errors("mend it, then run the same command again; what is left is as it was"):
+        for folder in raw_folders(opened.paths):
+            if any(is_chosen(reader.instrument) for reader in folder.readers):
+                work.folder(folder)
+        for stage, instrument in stages_of(opened.paths):
+            if is_chosen(instrument):
+                work.leftovers(stage, instrument)
     lines = work.as_json() if as_json else work.as_text()
     for line in lines:
         click.echo(line)
@@ -114,8 +111,6 @@ class _Work:
             except LockedError as error:
                 self.locked.append(error)
                 return
-            except OSError as error:
-                raise _disk_error(error, folder.path) from error
         self.folders.append(judged)
 
     def leftovers(self, stage: Any, instrument: Instrument) -> None:
@@ -136,10 +131,7 @@ class _Work:
                     return
             found = leftovers(paths, stage, instrument)
             for each in found if self.is_done else ():
-                try:
-                    each.remove()
-                except OSError as error:
-                    raise _disk_error(error, each.path) from error
+                each.remove()
         self.rest += found
 
     @property
@@ -223,9 +215,3 @@ def _days(days: list[str]) -> str:
     shown = ", ".join(found[:_MOST_REASONS])
     more = len(found) - _MOST_REASONS
     return f"{shown} and {more} more spans" if more > 0 else shown
-
-
-def _disk_error(error: OSError, path: Path) -> DiskError:
-    where = error.filename or path
-    message = f"{where}: {error.strerror or error}; what was not deleted is as it was"
-    return DiskError(message, "mend the disk, then run the same command again")

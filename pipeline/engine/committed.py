@@ -21,13 +21,14 @@ import polars as pl
 
 from pipeline.engine import state as states
 from pipeline.engine.codecs import polars_type
+from pipeline.engine.lock import holder_lives
 from pipeline.engine.parts import SUFFIX, end_of, names, part_name
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.reader import length_in
 from pipeline.engine.runner import read_state
 from pipeline.engine.seek import DAY_US, Span, line_range, part_range
 from pipeline.engine.state import State
-from pipeline.errors import MissingInputError, StateError
+from pipeline.errors import MissingInputError, StateError, disk_errors
 from pipeline.instrument import Instrument
 from pipeline.layers import HEADER, Layer
 
@@ -86,7 +87,8 @@ class Committed:
             columns: Columns, predicate: pl.Expr | None, count: int | None, _size: int | None
         ) -> Iterator[pl.DataFrame]:
             try:
-                yield from snapshot.parts(span, columns, predicate, count)
+                with disk_errors():
+                    yield from snapshot.parts(span, columns, predicate, count)
             except RebuiltError:
                 message = f"{self.layer.name} of {self.instrument.key} was rebuilt after the scan"
                 raise StateError(message, "scan it again") from None
@@ -121,8 +123,11 @@ class Snapshot:
             message = f"{committed.layer.name} of {committed.instrument.key} has never been made"
             raise MissingInputError(message, command)
         if state.swapping:
-            message = f"{committed.instrument.key}: a rebuild of {committed.stage} was interrupted"
-            raise StateError(message, command)
+            lock = committed.paths.lock(committed.stage, committed.instrument)
+            message = f"{committed.instrument.key}: a rebuild of {committed.stage} "
+            if holder_lives(lock):
+                raise StateError(f"{message}is being swapped in", "wait a moment and try again")
+            raise StateError(f"{message}was interrupted", command)
         return cls(committed, state)
 
     def read(self, span: Span, columns: Columns) -> pl.DataFrame:

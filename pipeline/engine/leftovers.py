@@ -64,8 +64,7 @@ def leftovers(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument)
 
 def is_busy(paths: VaultPaths, stage: str, instrument: Instrument) -> bool:
     """Whether a process that may still live holds the lock of a stage."""
-    holder = lock.holder_of(paths.lock(stage, instrument))
-    return holder is not None and not holder.is_gone
+    return lock.holder_lives(paths.lock(stage, instrument))
 
 
 def waiting_swap(paths: VaultPaths, stage: str, instrument: Instrument) -> bool:

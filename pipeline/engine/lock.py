@@ -98,6 +98,12 @@ def holder_of(path: Path) -> Holder | None:
         return None
 
 
+def holder_lives(path: Path) -> bool:
+    """Whether a process that may still live holds the lock at `path`."""
+    holder = holder_of(path)
+    return holder is not None and not holder.is_gone
+
+
 def _describe(path: Path) -> str:
     who = holder_of(path)
     return (

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pipeline.engine.committed import Committed
 from pipeline.engine.paths import MARKETS
 from pipeline.engine.presence import applies
 from pipeline.engine.runner import Summary, Vault, is_too_bad, run_stages
-from pipeline.errors import FlowvaultError, UsageError
+from pipeline.errors import FlowvaultError, UsageError, disk_errors
 from pipeline.frames.given import KINDS, Written, as_polars, raw_records, write_lines
 from pipeline.instrument import Instrument, packaged_table
 from pipeline.raw import plain
@@ -117,7 +117,10 @@ def analyze(
     if not records:
         raise UsageError("no rows to analyze", f"give some of {', '.join(KINDS)}")
     is_windows = sys.platform == "win32"
-    with tempfile.TemporaryDirectory(prefix="flowvault-", ignore_cleanup_errors=is_windows) as name:
+    with (
+        disk_errors("make room in the temporary folder, or set TMPDIR to another"),
+        tempfile.TemporaryDirectory(prefix="flowvault-", ignore_cleanup_errors=is_windows) as name,
+    ):
         vault = _vault(Path(name), instrument, tick, params)
         written = {
             kind: write_lines(_raw_file(vault, instrument, kind), each)
@@ -166,8 +169,18 @@ def _vault(
     settings = Settings.of(Path("params"), tables, frozenset(stages.SUMMARY))
     for stage in stages.all_stages():
         settings.params(stage.name, stage.params, instrument)
-    own = {} if tick is None else {instrument.key: {"tick": str(tick)}}
+    own = {} if tick is None else {instrument.key: {"tick": _positive(tick)}}
     return Vault(root, settings, {**packaged_table(), **own})
+
+
+def _positive(tick: str | float | Decimal) -> str:
+    try:
+        number = Decimal(str(tick))
+    except InvalidOperation:
+        number = Decimal(0)
+    if not number.is_finite() or number <= 0:
+        raise UsageError(f"tick {tick!r} is not a positive number", 'tick="0.1"')
+    return format(number, "f")
 
 
 def _raw_file(vault: Vault, instrument: Instrument, kind: str) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import stages
 from pipeline.engine.paths import VaultPaths, find_instruments, instruments_of
-from pipeline.errors import MissingInputError, UsageError
+from pipeline.errors import MissingInputError, UsageError, disk_errors
 from pipeline.frames.times import Time, time_us
 from pipeline.instrument import Instrument
 from pipeline.layers import Layer
@@ -80,7 +80,8 @@ class Vault:
         chosen = _columns(committed.layer, columns)
         span = _span(since, until)
         try:
-            return committed.read(span, chosen)
+            with disk_errors():
+                return committed.read(span, chosen)
         except MissingInputError as error:
             raise self._not_made(committed) from error
 
@@ -108,15 +109,17 @@ class Vault:
         chosen = _columns(committed.layer, columns)
         span = _span(since, until)
         try:
-            found = committed.scan(span)
+            with disk_errors():
+                found = committed.scan(span)
         except MissingInputError as error:
             raise self._not_made(committed) from error
         return found if chosen is None else found.select(chosen)
 
     def instruments(self) -> list[Instrument]:
         """Every instrument that has raw data or layers, in order."""
-        made = (instruments_of(self._paths, stage) for stage in stages.SUMMARY)
-        return sorted({*find_instruments(self.root), *(each for found in made for each in found)})
+        with disk_errors():
+            made = (instruments_of(self._paths, stage) for stage in stages.SUMMARY)
+            return sorted({*find_instruments(self.root), *(e for found in made for e in found)})
 
     def layers(self) -> pl.DataFrame:
         """What there is to read: a row per layer and instrument.
@@ -135,7 +138,8 @@ class Vault:
         found: list[dict[str, Any]] = []
         for stage in stages.all_stages():
             for instrument in instruments_of(self._paths, stage.name):
-                state = read_state(self._paths.state(stage.name, instrument))
+                with disk_errors():
+                    state = read_state(self._paths.state(stage.name, instrument))
                 marks = {} if state is None else state.layers
                 for layer in stage.layers:
                     mark = marks.get(layer.name)
@@ -165,7 +169,8 @@ class Vault:
         """
         from pipeline.engine import sql  # noqa: PLC0415
 
-        return sql.query(self.root, text)
+        with disk_errors():
+            return sql.query(self.root, text)
 
     def _committed(
         self, name: str, inst_id: str | Instrument, exchange: str, market: str

@@ -248,8 +248,16 @@ def test_never_read(vault: Path) -> None:
     other.parent.mkdir()
     shutil.copy2(raw(vault), other)
     found = only(look(vault), "unread", "error")
-    assert "trades has never read it for acme/spot/NEW-Y" in found.what
+    assert (found.where, found.what) == (
+        "acme/spot/NEW-Y",
+        f"has never been run: trades, {amount(other.stat().st_size)}",
+    )
     assert found.next == "flowvault run -i NEW-Y --exchange acme --market spot"
+    shutil.rmtree(other.parent)
+    for stage in ("book", "quote", "flow", "micro", "costs", "orderflow"):
+        shutil.rmtree(vault / "state" / stage, ignore_errors=True)
+    found = only(look(vault), "unread", "warning")
+    assert "book has never read it for acme/spot/X-Y" in found.what
 
 
 def test_a_feed_that_lags(made: Market, tmp_path: Path) -> None:
@@ -452,6 +460,22 @@ def test_permissions(
     found = only(look(vault), "permissions", "error")
     assert found.where == denied
     assert what in found.what
+
+
+def test_what_cannot_be_looked_at(vault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder where a state should be, and a disk that fails."""
+    state_of(vault, "costs").unlink()
+    state_of(vault, "costs").mkdir()
+    state, second = look(vault)
+    assert (state.check, second.check) == ("state", "permissions")
+    assert str(state_of(vault, "costs")) in state.what
+    assert second.what == "left behind cannot be checked: Is a directory"
+
+    def fail(_path: Path) -> None:
+        raise OSError(5, "Input/output error", "here")
+
+    monkeypatch.setattr(machine.shutil, "disk_usage", fail)  # type: ignore[attr-defined]
+    assert "space cannot be checked: Input/output error" in look(vault)[0].what
 
 
 # -- the command -----------------------------------------------------------------------------

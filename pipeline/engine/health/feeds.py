@@ -43,26 +43,41 @@ _SIMULATED = "sim"
 
 def unread(survey: Survey) -> Iterator[Finding]:
     """Somebody reads what comes in."""
+    run = {instrument for _, instrument in survey.loaded}
+    yield from _never_run(survey, run)
     for feed in survey.feeds:
+        if feed.instrument not in run:
+            continue
         loaded = survey.loaded.get((feed.stage.name, feed.instrument))
         where = survey.paths.relative(feed.folder)
-        size = sum(file.size for file in feed.files)
-        hint = f"flowvault run {feed.instrument.options}"
-        if loaded is None:
-            what = f"{feed.stage.name} has never read it for {feed.instrument.key}: {amount(size)}"
-            yield Finding(Severity.ERROR, "unread", where, what, hint)
-            continue
-        if loaded.state is None or _is_looked_at(feed):
+        if loaded is None:  # a schedule of some stages only may be meant so
+            size = amount(sum(file.size for file in feed.files))
+            what = f"{feed.stage.name} has never read it for {feed.instrument.key}: {size}"
+            hint = f"flowvault run {feed.instrument.options}"
+            yield Finding(Severity.WARNING, "unread", where, what, hint)
             continue
         since = survey.now - loaded.committed
-        if since > survey.patience:
-            unseen = unread_bytes(survey.paths, loaded.state, feed.kind, feed.instrument)
-            what = (
-                f"{amount(unseen)} unread, and {feed.stage.name} of {feed.instrument.key} has "
-                f"committed nothing for {duration(since.total_seconds())}: "
-            )
-            why, hint = _why_unread(survey)
-            yield Finding(Severity.ERROR, "unread", where, what + why, hint)
+        if loaded.state is None or since <= survey.patience or _is_looked_at(feed):
+            continue
+        unseen = unread_bytes(survey.paths, loaded.state, feed.kind, feed.instrument)
+        why, hint = _why_unread(survey)
+        what = (
+            f"{amount(unseen)} unread, and {feed.stage.name} of {feed.instrument.key} has "
+            f"committed nothing for {duration(since.total_seconds())}: {why}"
+        )
+        yield Finding(Severity.ERROR, "unread", where, what, hint)
+
+
+def _never_run(survey: Survey, run: set[Instrument]) -> Iterator[Finding]:
+    """Instruments that have raw data and nothing else."""
+    for instrument in survey.instruments:
+        own = [feed for feed in survey.feeds if feed.instrument == instrument]
+        if own and instrument not in run:
+            kinds = ", ".join(feed.kind for feed in own)
+            size = amount(sum(file.size for feed in own for file in feed.files))
+            what = f"has never been run: {kinds}, {size}"
+            hint = f"flowvault run {instrument.options}"
+            yield Finding(Severity.ERROR, "unread", instrument.key, what, hint)
 
 
 def _why_unread(survey: Survey) -> tuple[str, str]:

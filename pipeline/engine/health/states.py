@@ -109,7 +109,8 @@ def parameters(survey: Survey) -> Iterator[Finding]:
 def rows(survey: Survey) -> Iterator[Finding]:
     """What is committed is there."""
     for each in survey.loaded.values():
-        if each.state is None or each.state.swapping:
+        is_at_work = is_busy(survey.paths, each.stage.name, each.instrument)
+        if each.state is None or each.state.swapping or is_at_work:
             continue
         lost = next(_lost(survey, each), None)
         if lost is not None:
@@ -170,7 +171,7 @@ def _time(text: str, otherwise: datetime) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def rests(survey: Survey) -> Iterator[Finding]:
+def left_behind(survey: Survey) -> Iterator[Finding]:
     """Nothing lies about that killed runs left."""
     for stage, instrument in stages_of(survey.paths):
         if not survey.is_chosen(instrument) or is_busy(survey.paths, stage.name, instrument):

@@ -15,7 +15,7 @@ from pipeline.engine.paths import VaultPaths, find_instruments, instruments_of
 from pipeline.engine.rawfiles import DayFile, day_files
 from pipeline.engine.runner import Vault
 from pipeline.engine.state import FileMark, State
-from pipeline.errors import FlowvaultError
+from pipeline.errors import FlowvaultError, disk_errors
 from pipeline.instrument import Instrument
 from pipeline.stage import Stage
 
@@ -117,7 +117,8 @@ class Survey:
         path = self.paths.state(stage.name, instrument)
         error = state = warning = None
         try:
-            state, warning = states.load(path)
+            with disk_errors("see to the permissions of the file"):
+                state, warning = states.load(path)
         except FlowvaultError as failure:
             error = failure
         times = [p.stat().st_mtime for p in (path, states.previous_path(path)) if p.exists()]
