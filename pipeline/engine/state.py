@@ -13,8 +13,9 @@ place, and the folder is synced.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -139,13 +140,27 @@ def thaw(carry: dict[str, Any], kind: type[C]) -> C:
     return msgspec.convert(carry, kind, dec_hook=lambda each, text: each.from_text(text))
 
 
-def encode(state: State) -> bytes:
+class Generation(Protocol):
+    """What any state has: a number that rises with every commit."""
+
+    generation: int
+
+
+S = TypeVar("S", bound=Generation)
+
+
+def encode(state: Any) -> bytes:
     """The bytes of a state file."""
     body = msgspec.json.format(msgspec.json.encode(state), indent=1)
     return _HEAD % zlib.crc32(body) + body + _TAIL
 
 
 def decode(data: bytes) -> State | None:
+    """`decode_as` for the state of a stage."""
+    return decode_as(data, State)
+
+
+def decode_as(data: bytes, kind: type[C]) -> C | None:
     """Read the bytes of a state file; None when they are not exactly what was written.
 
     Raises:
@@ -158,7 +173,7 @@ def decode(data: bytes) -> State | None:
     if found.get("schema", 0) > SCHEMA:
         message = f"state schema {found['schema']} is newer than this version knows ({SCHEMA})"
         raise StateError(message, "upgrade flowvault")
-    return msgspec.convert(found, State)
+    return msgspec.convert(found, kind)
 
 
 def previous_path(path: Path) -> Path:
@@ -167,19 +182,24 @@ def previous_path(path: Path) -> Path:
 
 
 def load(path: Path) -> tuple[State | None, str | None]:
+    """`load_as` for the state of a stage."""
+    return load_as(path, decode)
+
+
+def load_as(path: Path, read: Callable[[bytes], S | None]) -> tuple[S | None, str | None]:
     """Load the newest intact generation and, if that is not the newest file, a word about it.
 
     Raises:
         StateError: state files exist and none is intact.
     """
-    found: list[State] = []
+    found: list[S] = []
     broken: list[Path] = []
     for candidate in (path, previous_path(path)):
         try:
             data = candidate.read_bytes()
         except FileNotFoundError:
             continue
-        state = decode(data)
+        state = read(data)
         if state is None:
             broken.append(candidate)
         else:
@@ -197,15 +217,27 @@ def load(path: Path) -> tuple[State | None, str | None]:
 
 
 def save(path: Path, state: State) -> None:
-    """Commit a state: after this returns it is what `load` finds, even after a power cut."""
+    """`save_as` for the state of a stage."""
+    save_as(path, state, decode, _DEPTH)
+
+
+def save_as(path: Path, state: S, read: Callable[[bytes], S | None], depth: int) -> None:
+    """Commit a state: after this returns it is what `load` finds, even after a power cut.
+
+    Args:
+        path: the state file.
+        state: a generation newer than the one there.
+        read: tells an intact file.
+        depth: names in the path below the vault.
+    """
     disk.make_dir(path.parent)
     temporary = path.with_name(path.name + ".tmp")
     disk.write_whole(temporary, encode(state))
-    if path.exists() and decode(path.read_bytes()) is not None:
+    if path.exists() and read(path.read_bytes()) is not None:
         disk.replace(path, previous_path(path))
     disk.replace(temporary, path)
     disk.sync_dir(path.parent)
     if state.generation <= _NEW_GENERATIONS:
         # a killed run may have made these folders without living to sync them
-        for folder in path.parents[1:_DEPTH]:
+        for folder in path.parents[1:depth]:
             disk.sync_dir(folder)

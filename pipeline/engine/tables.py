@@ -1,0 +1,242 @@
+"""Market-wide tables: made again as a whole when anything they are made from has changed.
+
+What a table was made from is kept in its state as digests: of the committed rows of every feed,
+layer and table that it reads, beside its parameters and version. While all of these are the same
+nothing is computed and nothing is written. One lock covers all feeds and tables, so that what a
+table reads does not change while it is being made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from pipeline import stages, tables
+from pipeline.engine import feeds, lock, tablestate
+from pipeline.engine.codecs import polars_type
+from pipeline.engine.feeds import FeedRun, Outcome, Report
+from pipeline.engine.parts import to_bytes
+from pipeline.engine.runner import Vault
+from pipeline.engine.shelf import Shelf, as_it_is, digest_of, parquet_name
+from pipeline.engine.stagelayers import StageLayer
+from pipeline.engine.tablestate import FeedState, Listing, SourceMark, TableState
+from pipeline.errors import DiskError, FlowvaultError
+from pipeline.layers import Layer
+from pipeline.table import Frames, Table
+
+WHAT = "the market-wide tables"
+_MAKE_AGAIN = "flowvault run --all"
+
+
+def update(
+    vault: Vault,
+    chain: Sequence[Table[Any]],
+    report: Report | None = None,
+    frozen: frozenset[str] = frozenset(),
+) -> Iterator[Outcome | FlowvaultError]:
+    """Bring tables up to date, and first the feeds that they read.
+
+    Yields what was done for each, or its error; what reads one that failed is left out. Tables in
+    `frozen` are left as they are if they have been made before.
+
+    Raises:
+        LockedError: another process is at it.
+    """
+    with lock.hold(tablestate.lock_path(vault.root), WHAT):
+        shelf = _Made(vault)
+        reads = {name for table in chain for name in table.reads}
+        failed: set[str] = set()
+        for name, feed in tables.feeds().items():
+            if name in reads and feeds.has_files(vault.root, feed):
+                run = FeedRun(vault.root, feed, report)
+                try:
+                    with _guarded(f"feed {name}"):
+                        run.run()
+                except FlowvaultError as error:
+                    failed.add(name)
+                    yield error
+                    continue
+                yield run.outcome
+                yield from run.outcome.damaged
+        for table in chain:
+            made = {layer.name for layer in table.layers}
+            if failed & set(table.reads):
+                failed |= made
+                continue
+            try:
+                with _guarded(f"table {table.name}"):
+                    yield TableRun(shelf, table).run(is_frozen=table.name in frozen)
+            except FlowvaultError as error:
+                failed |= made
+                yield error
+
+
+@contextmanager
+def _guarded(what: str) -> Iterator[None]:
+    """Turn errors of the disk into a message that names what was being made."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        message = f"{what}: {error.strerror or error}{where}; the last commit stands"
+        raise DiskError(message, "mend the disk, then run the same command again") from error
+
+
+class _Made:
+    """What there is for tables to read, with a digest of its rows."""
+
+    def __init__(self, vault: Vault) -> None:
+        self.vault = vault
+
+    def look_up(self, name: str, seen: dict[str, SourceMark]) -> tuple[str, int]:
+        """The digest and number of the rows of an input; `seen` spares reading files again."""
+        root = self.vault.root
+        if name in tables.feeds():
+            state = feed_state(root, name)
+            rows = sum(each.rows for each in state.outputs.values()) if state else 0
+            return (state.digest if state else ""), rows
+        if name in tables.layers():
+            listing = listing_of(root, name)
+            return (listing.digest, listing.rows) if listing else ("", 0)
+        return StageLayer(root, name).digest(seen)
+
+    def frames(self, names: Sequence[str]) -> Frames:
+        """All rows of the inputs."""
+        return {name: frame(self.vault.root, name) for name in names}
+
+
+class TableRun:
+    """One run of one table; the caller holds the lock."""
+
+    def __init__(self, made: _Made, table: Table[Any]) -> None:
+        self.made = made
+        self.table = table
+        self.vault = made.vault
+        self.params = self.vault.settings.table_params(table.name, table.params)
+        self.outcome = Outcome(table.name)
+        root = self.vault.root
+        self._path = tablestate.path_of(root, table.name)
+        self._shelves = {
+            layer.name: Shelf(root / "derived" / layer.folder, root) for layer in table.layers
+        }
+
+    def run(self, *, is_frozen: bool = False) -> Outcome:
+        """Make the table again if anything has changed.
+
+        Raises:
+            FlowvaultError: nothing has been written.
+        """
+        started = time.perf_counter()
+        state, warning = tablestate.load(self._path, TableState)
+        if warning:
+            self.outcome.notes.append(warning)
+        params: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.params))
+        seen = dict(state.seen) if state is not None else {}
+        found = {name: self.made.look_up(name, seen) for name in self.table.reads}
+        inputs = {name: digest for name, (digest, _) in found.items()}
+        is_whole = self._recover(state)
+        made_of = (self.table.version, params, inputs)
+        is_same = state is not None and made_of == (state.code_version, state.params, state.inputs)
+        if state is not None and is_whole and (is_same or is_frozen):
+            if not is_same:
+                self.outcome.notes.append("left as it is, though what it is made from has changed")
+            elif seen != state.seen:
+                state.seen = seen
+                tablestate.save(self._path, state)
+        else:
+            fresh = TableState(self.table.name, self.table.version, params, inputs=inputs, seen=seen)
+            fresh.generation = state.generation if state is not None else 0
+            self._make(fresh, state)
+            self.outcome.counts.rows_in = sum(rows for _, rows in found.values())
+        self.outcome.seconds = time.perf_counter() - started
+        return self.outcome
+
+    def _recover(self, state: TableState | None) -> bool:
+        """Finish or undo what a dead run left; whether all files are there."""
+        missing = set()
+        for name, shelf in self._shelves.items():
+            listing = state.outputs.get(name) if state is not None else None
+            missing |= shelf.recover({listing.name: listing.digest} if listing else {})
+            missing |= {name} if listing is None else set()
+        return not missing
+
+    def _make(self, fresh: TableState, old: TableState | None) -> None:
+        """Compute, write and commit."""
+        rows, notes = made_of(self.table, self.made.frames(self.table.reads), self.params, None)
+        self.outcome.notes += notes
+        for layer in self.table.layers:
+            data = to_bytes(rows[layer.name], {})
+            digest = digest_of(data)
+            name = parquet_name(layer.name, digest)
+            before = old.outputs.get(layer.name) if old is not None else None
+            shelf = self._shelves[layer.name]
+            if before is None or before.digest != digest or not (shelf.folder / name).exists():
+                shelf.put(name, data)
+                shelf.write()
+            fresh.outputs[layer.name] = Listing(name, digest, rows[layer.name].height)
+            self.outcome.counts.rows_out += rows[layer.name].height
+        tablestate.save(self._path, fresh)
+        for layer_name, shelf in self._shelves.items():
+            listing = fresh.outputs[layer_name]
+            shelf.publish({listing.name: listing.digest})
+
+
+def made_of(
+    table: Table[Any], frames: Frames, params: msgspec.Struct, on: date | None
+) -> tuple[Mapping[str, pl.DataFrame], tuple[str, ...]]:
+    """Compute a table: its rows in the declared columns and order, and words for the user."""
+    done = table.compute(frames, params, on)
+    return {
+        layer.name: _in_order(done.rows[layer.name], layer, table.keys[layer.name])
+        for layer in table.layers
+    }, done.notes
+
+
+def _in_order(rows: pl.DataFrame, layer: Layer, key: Sequence[str]) -> pl.DataFrame:
+    columns = [pl.col(each.name).cast(polars_type(each.dtype)) for each in layer.columns]
+    chosen = rows.select(columns)
+    others = [name for name in chosen.columns if name not in key]
+    return chosen.sort([*key, *others])
+
+
+# -- what is committed -----------------------------------------------------
+
+
+def feed_state(vault: Path, name: str) -> FeedState | None:
+    """The committed state of a feed."""
+    return tablestate.load(tablestate.path_of(vault, name), FeedState)[0]
+
+
+def listing_of(vault: Path, layer: str) -> Listing | None:
+    """The committed file of a table's layer."""
+    table = tables.layers()[layer][1]
+    state, _ = tablestate.load(tablestate.path_of(vault, table.name), TableState)
+    return state.outputs.get(layer) if state is not None else None
+
+
+def frame(vault: Path, name: str) -> pl.LazyFrame:
+    """All committed rows of a feed, of a table's layer, or of a stage's layer; none if none."""
+    if name in tables.feeds():
+        return feeds.scan(vault, feed_state(vault, name), tables.feeds()[name].layer)
+    if name not in tables.layers():
+        return StageLayer(vault, name).rows()
+    layer = tables.layers()[name][0]
+    listing = listing_of(vault, name)
+    if listing is None:
+        return pl.LazyFrame(schema={c.name: polars_type(c.dtype) for c in layer.columns})
+    return pl.scan_parquet(as_it_is(vault / "derived" / layer.folder / listing.name))
+
+
+def are_here(vault: Path) -> bool:
+    """Whether a vault has anything that these tables are made from."""
+    if any(feeds.has_files(vault, feed) for feed in tables.feeds().values()):
+        return True
+    read = {name for table in tables.all_tables() for name in table.reads}
+    return any(StageLayer(vault, name).states() for name in read & set(stages.layers()))
