@@ -28,6 +28,7 @@ LEVELS: dict[str, int] = {
     "stage": 2,
     "raw": 3,
     "calc": 3,
+    "equities": 3,
     "stages": 3,
     "sim": 4,
     "engine": 4,
@@ -36,7 +37,7 @@ LEVELS: dict[str, int] = {
 }
 """What stands on what; within a level anything goes, but calc and raw do not know stages."""
 
-PURE = ("stages", "calc")
+PURE = ("stages", "calc", "equities")
 BANNED = frozenset(
     ("pathlib", "os", "io", "shutil", "click", "rich", "time", "random", "json", "filelock")
 )
