@@ -50,6 +50,7 @@ class Feed:
         lines: what a line is, and which rows it gives.
         part: which Parquet file holds the rows of a raw file: files that tend to change together
             belong together.
+        dated: the group of `names` that is a day, where there is one.
         known_on: from which day on the public could know a row: a column, and days to add to it.
         version: raise it when the same bytes give other rows; all files are then read again.
     """
@@ -59,8 +60,9 @@ class Feed:
     names: str
     spelled: str
     layer: Layer
-    lines: Callable[[Facts], Lines]
+    lines: Callable[[], Lines]
     part: Callable[[Facts], str]
+    dated: str | None = None
     known_on: tuple[str, int] | None = None
     version: int = 1
 

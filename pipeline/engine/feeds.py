@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from hashlib import blake2b
 from pathlib import Path
 
@@ -23,21 +24,27 @@ from pipeline.engine.codecs import polars_type
 from pipeline.engine.parts import to_bytes
 from pipeline.engine.rawfiles import DayFile, chunks
 from pipeline.engine.rows import encode_reject
-from pipeline.engine.shelf import Shelf, as_it_is, digest_of, files_below, parquet_name
+from pipeline.engine.shelf import (
+    DIGEST_BYTES,
+    Shelf,
+    as_it_is,
+    digest_of,
+    files_below,
+    parquet_name,
+)
 from pipeline.engine.state import Counts
 from pipeline.engine.tablestate import FeedState, Listing, SourceMark
 from pipeline.errors import DataError, StateError
 from pipeline.layers import Layer
 from pipeline.raw.block import Block, Reject
-from pipeline.raw.whole.lines import finished, read_block
+from pipeline.raw.whole import lines
+from pipeline.raw.whole.lines import Lines, Piece, finished, read_blocks
 from pipeline.table import Feed
 
 COMMIT_ROWS = 2_000_000
 """A long first reading commits about this often, so that a kill costs seconds."""
 
 _BLOCK_BYTES = 6 << 20
-_MAX_LINE_BYTES = 1 << 20
-_KEEP_OF_LONG_LINE = 4096
 _ENDING = r"\.jsonl(\.gz|\.zst)?"
 _TORN = "torn"
 
@@ -75,13 +82,54 @@ class RawFile:
 
 
 @dataclass(slots=True)
-class _Content:
-    """What one raw file holds."""
+class _Reading:
+    """Raw files of one part as they are read, many small ones at a time.
 
-    rows: pl.DataFrame
-    mark: SourceMark
-    rejects: list[Reject]
-    repeated: int
+    Attributes:
+        marks: by key, the files that could be read to their end.
+        frames: the rows, those of files that could not among them.
+        rejects: by key, the bad lines.
+    """
+
+    lines: Lines
+    report: Callable[[int], None]
+    marks: dict[str, SourceMark] = field(default_factory=dict)
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    rejects: dict[str, list[Reject]] = field(default_factory=dict)
+    _waiting: list[Piece] = field(default_factory=list)
+    _bytes: int = 0
+
+    def take(self, vault: Path, key: str, raw: RawFile) -> None:
+        """Read one file.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        file, hasher = raw.file, blake2b(digest_size=DIGEST_BYTES)
+        mark = SourceMark(file.path.name, file.size, file.mtime_ns, "")
+        source = file.path.relative_to(vault).as_posix()
+        # an empty file is a block too: one that gives no rows
+        for block in _blocks(file, source, hasher.update):
+            self._waiting.append((block, key, raw.facts))
+            self._bytes += len(block.data)
+            if self._bytes >= _BLOCK_BYTES:
+                self.flush()
+        mark.digest = hasher.hexdigest()
+        self.marks[key] = mark
+
+    def flush(self) -> None:
+        """Turn what has come together into rows."""
+        if not self._waiting:
+            return
+        read = read_blocks(self._waiting, self.lines)
+        self.frames.append(read.rows)
+        for (_, key, _), count, bad in zip(self._waiting, read.lines, read.rejects, strict=True):
+            self.report(count)
+            self.counted[key] = self.counted.get(key, 0) + count
+            self.rejects.setdefault(key, []).extend(bad)
+        self._waiting, self._bytes = [], 0
+
+    counted: dict[str, int] = field(default_factory=dict)
 
 
 def find(vault: Path, feed: Feed) -> tuple[dict[str, RawFile], list[str]]:
@@ -112,10 +160,9 @@ def find(vault: Path, feed: Feed) -> tuple[dict[str, RawFile], list[str]]:
 def _makes_sense(feed: Feed, facts: dict[str, str]) -> bool:
     """Whether a name that looks right says something possible: there is no 30th of February."""
     try:
-        feed.lines(facts)
+        return feed.dated is None or date.fromisoformat(facts[feed.dated]) is not None
     except ValueError:
         return False
-    return True
 
 
 def has_files(vault: Path, feed: Feed) -> bool:
@@ -231,33 +278,57 @@ class FeedRun:
 
     def _renew(self, part: str, files: Mapping[str, RawFile]) -> None:
         """Read some files of a part and put their rows in the place of their old ones."""
-        fresh: dict[str, _Content] = {}
-        for key, raw in files.items():
-            content = self._read(key, raw)
-            if content is not None:
-                content.mark.part = part
-                fresh[key] = content
-        if not fresh:
+        reading = self._read(files)
+        marks = reading.marks
+        if not marks:
             return
+        own = pl.concat(reading.frames).filter(pl.col("source").is_in(list(marks)))
+        rows, repeated = finished(own, reading.lines)
+        rows = self._in_columns(rows)
         folder, old = self._shelf.folder, self.state.outputs.get(part)
-        frames = [content.rows for content in fresh.values()]
         if old is not None:
-            kept = pl.read_parquet(as_it_is(folder / old.name))
-            kept = kept.filter(~pl.col("source").is_in(list(fresh)))
-            frames.append(self._in_columns(kept))
-        rows = pl.concat(frames).sort("source", maintain_order=True)
-        data = to_bytes(rows, {})
+            before = pl.read_parquet(as_it_is(folder / old.name))
+            before = before.filter(~pl.col("source").is_in(list(marks)))
+            rows = pl.concat([self._in_columns(before), rows])
+        data = to_bytes(rows.sort("source", maintain_order=True), {})
         digest = digest_of(data)
         name = parquet_name(part, digest)
         if old is None or old.digest != digest:
             self._shelf.put(name, data)
         self.state.outputs[part] = Listing(name, digest, rows.height)
-        for key, content in fresh.items():
-            self._set_aside(key, content)
-            self._count(content)
-            self.state.files[key] = content.mark
+        held = dict(rows["source"].value_counts().iter_rows())
+        for key, mark in marks.items():
+            mark.part, mark.rows = part, held.get(key, 0)
+            mark.lines = reading.counted.get(key, 0)
+            self._set_aside(key, mark, reading.rejects.get(key, []))
+            self._count(mark)
+            self.state.files[key] = mark
+        self.state.counts.duplicate += repeated
         self._is_dirty = True
         self._pending += rows.height
+
+    def _read(self, files: Mapping[str, RawFile]) -> _Reading:
+        """Read files, but for those that are what they were or cannot be read."""
+        feed = self.feed
+        reading = _Reading(feed.lines(), lambda count: self._report(feed.name, count))
+        for key, raw in files.items():
+            before = self.state.files.get(key)
+            try:
+                if before is not None and _content(raw.file) == before.digest:
+                    file = raw.file
+                    before.name, before.size, before.mtime_ns = (
+                        *(file.path.name, file.size),
+                        file.mtime_ns,
+                    )
+                    self._is_dirty = True
+                else:
+                    reading.take(self.vault, key, raw)
+            except FileNotFoundError:
+                continue
+            except DataError as error:
+                self.outcome.damaged.append(error)
+        reading.flush()
+        return reading
 
     def _in_columns(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Rows, perhaps of an older version of the reader, with the columns of today."""
@@ -267,50 +338,20 @@ class FeedRun:
             for name, dtype in schema.items()
         )
 
-    def _read(self, key: str, raw: RawFile) -> _Content | None:
-        """The content of a raw file; None if it is the same as before, or cannot be read."""
-        file, lines = raw.file, self.feed.lines(raw.facts)
-        before = self.state.files.get(key)
-        mark = SourceMark(file.path.name, file.size, file.mtime_ns, "")
-        hasher = blake2b(digest_size=16)
-        frames, rejects = [], []
-        try:
-            source = file.path.relative_to(self.vault).as_posix()
-            for block in _blocks(file, source, hasher.update):
-                read = read_block(block, lines)
-                frames.append(read.rows)
-                rejects += read.rejects
-                mark.lines += read.lines
-                self._report(self.feed.name, read.lines)
-        except FileNotFoundError:
-            return None
-        except DataError as error:
-            self.outcome.damaged.append(error)
-            return None
-        mark.digest = hasher.hexdigest()
-        if before is not None and before.digest == mark.digest:
-            before.name, before.size, before.mtime_ns = mark.name, mark.size, mark.mtime_ns
-            self._is_dirty = True
-            return None
-        joined = pl.concat(frames) if frames else read_block(Block(b"", "", "", 0), lines).rows
-        rows, repeated = finished(joined, lines)
-        rows = self._in_columns(rows.with_columns(pl.lit(key).alias("source")))
-        mark.rows, mark.bad = rows.height, len(rejects)
-        return _Content(rows, mark, rejects, repeated)
-
-    def _set_aside(self, key: str, content: _Content) -> None:
-        if content.rejects:
-            data = b"".join(map(encode_reject, content.rejects))
-            content.mark.quarantine = digest_of(data)
+    def _set_aside(self, key: str, mark: SourceMark, rejects: list[Reject]) -> None:
+        """Write the bad lines of a file to the quarantine."""
+        mark.bad = len(rejects)
+        self.outcome.torn += sum(reject.reason == _TORN for reject in rejects)
+        if rejects:
+            data = b"".join(map(encode_reject, rejects))
+            mark.quarantine = digest_of(data)
             self._aside.put(key.removeprefix(f"{self.feed.folder}/"), data)
 
-    def _count(self, content: _Content) -> None:
-        counts, mark = self.state.counts, content.mark
+    def _count(self, mark: SourceMark) -> None:
+        counts = self.state.counts
         counts.rows_in += mark.lines
         counts.rows_out += mark.rows
         counts.bad += mark.bad
-        counts.duplicate += content.repeated
-        self.outcome.torn += sum(reject.reason == _TORN for reject in content.rejects)
 
     def _commit(self) -> None:
         self._shelf.write()
@@ -324,11 +365,20 @@ class FeedRun:
 _COUNTED = ("rows_in", "rows_out", "duplicate", "bad")
 
 
+def _content(file: DayFile) -> str:
+    """The digest of a file's decompressed bytes."""
+    hasher = blake2b(digest_size=DIGEST_BYTES)
+    for piece in chunks(file, 0, _BLOCK_BYTES):
+        hasher.update(piece)
+    return hasher.hexdigest()
+
+
 def _blocks(file: DayFile, source: str, note: Callable[[bytes], None]) -> Iterator[Block]:
     """A file in blocks of whole lines; a last line without an end is a block by itself."""
-    offset, rest, is_long = 0, b"", False
+    offset, rest, is_long, is_empty = 0, b"", False, True
     for piece in chunks(file, 0, _BLOCK_BYTES):
         note(piece)
+        is_empty = False
         data = rest + piece
         if is_long:
             # the beginning of the line has been handed out; pass over what is left of it
@@ -338,8 +388,8 @@ def _blocks(file: DayFile, source: str, note: Callable[[bytes], None]) -> Iterat
         if end:
             yield Block(data[:end], source, "", offset)
         offset, rest = offset + end, data[end:]
-        if len(rest) > _MAX_LINE_BYTES:
-            yield Block(rest[:_KEEP_OF_LONG_LINE], source, "", offset, too_long=True)
+        if len(rest) > lines.LONGEST_LINE:
+            yield Block(rest[: lines.KEPT_OF_LONG_LINE], source, "", offset, too_long=True)
             offset, rest, is_long = offset + len(rest), b"", True
-    if rest:
-        yield Block(rest, source, "", offset, torn=True)
+    if rest or is_empty:
+        yield Block(rest, source, "", offset, torn=bool(rest))

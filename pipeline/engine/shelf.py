@@ -18,12 +18,12 @@ from pipeline.engine import disk
 
 TEMPORARY = ".tmp"
 PARQUET = r"[\w.-]+\.parquet"
-_DIGEST_BYTES, _IN_NAME = 16, 12
+DIGEST_BYTES, _IN_NAME = 16, 12
 
 
 def digest_of(data: bytes) -> str:
     """What tells the content of a file."""
-    return blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
+    return blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def parquet_name(stem: str, digest: str) -> str:

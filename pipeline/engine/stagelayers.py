@@ -18,6 +18,8 @@ from pipeline.engine.state import Parts
 from pipeline.engine.tablestate import SourceMark
 from pipeline.instrument import Instrument
 
+_TRIES = 20
+
 
 class StageLayer:
     """A Parquet layer that a stage writes for each of its instruments."""
@@ -44,7 +46,20 @@ class StageLayer:
         return sorted((self.paths.root / "state" / self.stage.name).glob("*/*/*.state.json"))
 
     def digest(self, seen: dict[str, SourceMark]) -> tuple[str, int]:
-        """A digest of all rows and their number; files that look the same are not opened again."""
+        """A digest of all rows and their number; files that look the same are not opened again.
+
+        A run of the stage may replace a file while this looks at it; then all is looked up again.
+        """
+        for attempt in range(_TRIES):
+            try:
+                return self._digest(seen)
+            except FileNotFoundError:
+                if attempt == _TRIES - 1:
+                    raise
+                del self._parts
+        raise AssertionError
+
+    def _digest(self, seen: dict[str, SourceMark]) -> tuple[str, int]:
         digests, rows, now = [], 0, {}
         for instrument, parts in self._parts:
             folder = self.paths.derived(self.layer.folder, instrument)

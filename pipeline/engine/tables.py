@@ -32,7 +32,6 @@ from pipeline.layers import Layer
 from pipeline.table import Frames, Table
 
 WHAT = "the market-wide tables"
-_MAKE_AGAIN = "flowvault run --all"
 
 
 def update(
@@ -49,9 +48,11 @@ def update(
     Raises:
         LockedError: another process is at it.
     """
-    with lock.hold(tablestate.lock_path(vault.root), WHAT):
-        shelf = _Made(vault)
+    with _guarded(WHAT), lock.hold(tablestate.lock_path(vault.root), WHAT):
+        inputs = Inputs(vault)
+        is_all = len(chain) == len(tables.all_tables())
         reads = {name for table in chain for name in table.reads}
+        reads |= set(tables.feeds()) if is_all else set()
         failed: set[str] = set()
         for name, feed in tables.feeds().items():
             if name in reads and feeds.has_files(vault.root, feed):
@@ -72,7 +73,7 @@ def update(
                 continue
             try:
                 with _guarded(f"table {table.name}"):
-                    yield TableRun(shelf, table).run(is_frozen=table.name in frozen)
+                    yield TableRun(inputs, table).run(is_frozen=table.name in frozen)
             except FlowvaultError as error:
                 failed |= made
                 yield error
@@ -89,7 +90,7 @@ def _guarded(what: str) -> Iterator[None]:
         raise DiskError(message, "mend the disk, then run the same command again") from error
 
 
-class _Made:
+class Inputs:
     """What there is for tables to read, with a digest of its rows."""
 
     def __init__(self, vault: Vault) -> None:
@@ -115,10 +116,10 @@ class _Made:
 class TableRun:
     """One run of one table; the caller holds the lock."""
 
-    def __init__(self, made: _Made, table: Table[Any]) -> None:
-        self.made = made
+    def __init__(self, inputs: Inputs, table: Table[Any]) -> None:
+        self.inputs = inputs
         self.table = table
-        self.vault = made.vault
+        self.vault = inputs.vault
         self.params = self.vault.settings.table_params(table.name, table.params)
         self.outcome = Outcome(table.name)
         root = self.vault.root
@@ -139,22 +140,19 @@ class TableRun:
             self.outcome.notes.append(warning)
         params: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.params))
         seen = dict(state.seen) if state is not None else {}
-        found = {name: self.made.look_up(name, seen) for name in self.table.reads}
-        inputs = {name: digest for name, (digest, _) in found.items()}
+        found = {name: self.inputs.look_up(name, seen) for name in self.table.reads}
+        digests = {name: digest for name, (digest, _) in found.items()}
+        fresh = TableState(self.table.name, self.table.version, params, inputs=digests, seen=seen)
         is_whole = self._recover(state)
-        made_of = (self.table.version, params, inputs)
-        is_same = state is not None and made_of == (state.code_version, state.params, state.inputs)
-        if state is not None and is_whole and (is_same or is_frozen):
-            if not is_same:
-                self.outcome.notes.append("left as it is, though what it is made from has changed")
-            elif seen != state.seen:
-                state.seen = seen
-                tablestate.save(self._path, state)
-        else:
-            fresh = TableState(self.table.name, self.table.version, params, inputs=inputs, seen=seen)
+        if state is None or not is_whole or not (is_frozen or _is_made_of(state, fresh)):
             fresh.generation = state.generation if state is not None else 0
             self._make(fresh, state)
             self.outcome.counts.rows_in = sum(rows for _, rows in found.values())
+        elif not _is_made_of(state, fresh):
+            self.outcome.notes.append("left as it is, though what it is made from has changed")
+        elif seen != state.seen:
+            state.seen = seen
+            tablestate.save(self._path, state)
         self.outcome.seconds = time.perf_counter() - started
         return self.outcome
 
@@ -169,7 +167,7 @@ class TableRun:
 
     def _make(self, fresh: TableState, old: TableState | None) -> None:
         """Compute, write and commit."""
-        rows, notes = made_of(self.table, self.made.frames(self.table.reads), self.params, None)
+        rows, notes = computed(self.table, self.inputs.frames(self.table.reads), self.params, None)
         self.outcome.notes += notes
         for layer in self.table.layers:
             data = to_bytes(rows[layer.name], {})
@@ -188,7 +186,13 @@ class TableRun:
             shelf.publish({listing.name: listing.digest})
 
 
-def made_of(
+def _is_made_of(state: TableState, fresh: TableState) -> bool:
+    """Whether a table was made from what there is now, in the way it would be made now."""
+    names = ("code_version", "params", "inputs")
+    return all(getattr(state, name) == getattr(fresh, name) for name in names)
+
+
+def computed(
     table: Table[Any], frames: Frames, params: msgspec.Struct, on: date | None
 ) -> tuple[Mapping[str, pl.DataFrame], tuple[str, ...]]:
     """Compute a table: its rows in the declared columns and order, and words for the user."""

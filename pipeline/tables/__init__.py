@@ -16,7 +16,7 @@ from pipeline.table import Feed, Table
 SUMMARY = {
     "broker_master": "Who is behind the MPID of a venue: 25 of them, with the evidence.",
     "entities": "Issuers, managers and funds: whom a CIK stands for.",
-    "bulk_volume": "Daily buying and selling of symbols without a tape, from daily bars (BVC).",
+    "bars_daily": "Daily buying and selling of symbols without a tape, from daily bars.",
     "broker_map": "Which institution's holdings move with which venue's volume.",
     "attribution": "Volume of venues by institution, day by day: an association, no proof.",
     "micro_signals": "Signals of a period from flows, toxicity and price impact, by symbol.",

@@ -11,7 +11,7 @@ hands out has no week, only the day of its last update, from which the week cann
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
+from functools import cache
 
 import msgspec
 import polars as pl
@@ -19,9 +19,6 @@ import polars as pl
 from pipeline.layers import Column, Layer
 from pipeline.raw.whole.lines import Lines, named
 from pipeline.table import Feed
-
-if TYPE_CHECKING:
-    from pipeline.table import Facts
 
 PUBLISHED_AFTER_DAYS = {"T1": 21, "T2": 35, "OTC": 35}
 """Days from a week's Monday to its publication, by tier, where the line does not say."""
@@ -45,8 +42,9 @@ class _Week(msgspec.Struct):
     updated: date | None = msgspec.field(default=None, name="lastUpdateDate")
 
 
-def _weekly(facts: Facts) -> Lines:
-    week, tier = date.fromisoformat(facts["week"]), facts["tier"]
+@cache
+def _weekly() -> Lines:
+    week, tier = pl.col("file_week").str.to_date(), pl.col("file_tier")
     symbol, mpid, own_tier = named("symbol"), named("mpid"), pl.col("tier").replace("OTCE", "OTC")
     in_week = pl.col("published") < pl.col("week") + pl.duration(days=5)
     # venues too small to be named stand together in one row without an MPID
@@ -67,7 +65,9 @@ def _weekly(facts: Facts) -> Lines:
         ("totalWeeklyTradeCount", (pl.col("trades") <= 0) | (pl.col("trades") % 1 != 0)),
         ("initialPublishedDate is before the week's end", in_week),
     )
-    later = pl.col("week") + pl.duration(days=PUBLISHED_AFTER_DAYS[tier])
+    later = pl.col("week") + pl.duration(
+        days=tier.replace_strict(PUBLISHED_AFTER_DAYS, return_dtype=pl.Int64)
+    )
     return Lines(
         kind=_Week,
         required=("symbol", "mpid", "shares", "trades"),
@@ -79,7 +79,7 @@ def _weekly(facts: Facts) -> Lines:
             mpid.alias("mpid"),
             pl.col("shares"),
             pl.col("trades").cast(pl.Int64),
-            pl.lit(tier).alias("tier"),
+            tier.alias("tier"),
             pl.coalesce("published", later).alias("published"),
             pl.col("participant"),
             pl.col("updated"),
@@ -94,6 +94,7 @@ ATS = Feed(
     folder="finra/ats_weekly",
     names=r"(?P<week>\d{4}-\d\d-\d\d)\.(?P<tier>T1|T2|OTC)",
     spelled="{WEEK_START}.{T1,T2,OTC}",
+    dated="week",
     lines=_weekly,
     part=lambda facts: facts["week"][:7],
     known_on=("published", 0),
@@ -136,8 +137,9 @@ class _ShortVolume(msgspec.Struct):
     market: str | None = msgspec.field(default=None, name="Market")
 
 
-def _daily(facts: Facts) -> Lines:
-    day = date.fromisoformat(facts["day"])
+@cache
+def _daily() -> Lines:
+    day = pl.col("file_day").str.to_date()
     own = pl.coalesce(
         pl.col("day").str.to_date("%Y%m%d", strict=False),
         pl.col("day").str.to_date("%Y-%m-%d", strict=False),
@@ -168,8 +170,10 @@ def _daily(facts: Facts) -> Lines:
 
 def _of_all_markets(rows: pl.DataFrame) -> pl.DataFrame:
     """One row a symbol, also where each reporting facility has a line of its own."""
-    return rows.group_by("date", "symbol", maintain_order=True).agg(
-        pl.col("total_volume", "short_volume").sum(), pl.col("market").drop_nulls().str.join(",")
+    return rows.group_by("source", "date", "symbol", maintain_order=True).agg(
+        # FINRA writes six decimals; integers add up the same in any order
+        (pl.col("total_volume", "short_volume") * 1e6).round().cast(pl.Int64).sum() / 1e6,
+        pl.col("market").drop_nulls().str.join(","),
     )
 
 
@@ -178,6 +182,7 @@ REGSHO = Feed(
     folder="finra/regsho_daily",
     names=r"(?P<day>\d{4}-\d\d-\d\d)",
     spelled="{DATE}",
+    dated="day",
     lines=_daily,
     part=lambda facts: facts["day"][:7],
     known_on=("date", 0),
@@ -208,8 +213,9 @@ class _ShortInterest(msgspec.Struct):
     settle: date | None = msgspec.field(default=None, name="settlementDate")
 
 
-def _settled(facts: Facts) -> Lines:
-    settle, symbol = date.fromisoformat(facts["settle"]), named("symbol")
+@cache
+def _settled() -> Lines:
+    settle, symbol = pl.col("file_settle").str.to_date(), named("symbol")
     return Lines(
         kind=_ShortInterest,
         required=("symbol", "current", "settle"),
@@ -234,6 +240,7 @@ SHORT_INTEREST = Feed(
     folder="finra/short_interest",
     names=r"(?P<settle>\d{4}-\d\d-\d\d)",
     spelled="{SETTLEMENT_DATE}",
+    dated="settle",
     lines=_settled,
     part=lambda facts: facts["settle"][:4],
     # due two business days after the settlement date, published a week of business days later

@@ -8,8 +8,8 @@ reason why it is bad. Keys that are not declared do not matter, `_src` among the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
@@ -23,6 +23,9 @@ from pipeline.raw.shape import BadRecordError
 LARGEST = 1e15
 """No quantity, price or value is as large as this; from there on doubles lose whole numbers."""
 
+LONGEST_LINE, KEPT_OF_LONG_LINE = 1 << 20, 4096
+"""A line of more bytes is bad, and only its beginning is kept."""
+
 CIK_DIGITS, CUSIP_LENGTH = 10, 9
 
 _BOM = b"\xef\xbb\xbf"
@@ -32,10 +35,16 @@ _LINE_ENDS = (ord("\n"), ord("\r"))
 Rule = tuple[str, pl.Expr]
 """A reason, and where it holds."""
 
+Piece = tuple[Block, str, Mapping[str, str]]
+"""A block, its file by the path below raw/, and what the file's name says."""
+
 
 @dataclass(frozen=True)
 class Lines:
-    """What the lines of one file must be, and the rows they give.
+    """What the lines of a feed must be, and the rows they give.
+
+    Expressions see the fields of `kind`, and what the name of a line's file says as texts: a fact
+    `week` is the column `file_week`.
 
     Attributes:
         kind: the fields that matter, each with a default of None.
@@ -43,8 +52,9 @@ class Lines:
         rules: what else makes a line bad; the first that holds is the reason.
         wanted: which lines give rows at all, asked before any rule (all, if None).
         rows: the columns of the layer, except for `source`.
-        unique: of rows that agree in these the last one counts.
-        finish: what is made of all rows of a file together.
+        unique: of rows of a file that agree in these the last one counts.
+        finish: what is made of all rows of several files together, which stand file by file, each
+            with its `source`.
     """
 
     kind: type[msgspec.Struct]
@@ -58,38 +68,57 @@ class Lines:
 
 @dataclass(frozen=True)
 class Read:
-    """What one block holds: rows, bad lines, how many lines there were and were not wanted."""
+    """What several blocks hold: rows with their `source`; by block its lines and the bad ones."""
 
     rows: pl.DataFrame
-    rejects: list[Reject]
-    lines: int
-    passed: int
+    lines: list[int]
+    rejects: list[list[Reject]]
 
 
-def read_block(block: Block, lines: Lines) -> Read:
-    """Read a block of lines; blank ones do not count."""
-    found, numbers, rejects = _records(block, lines.kind)
-    frame = _columns(found, lines.kind).with_columns(pl.Series("_line", numbers, pl.Int64))
+def read_blocks(pieces: Sequence[Piece], lines: Lines) -> Read:
+    """Read blocks of one or several files; blank lines do not count."""
+    frame, count, rejects = _frame(pieces, lines.kind)
     wanted = pl.lit(value=True) if lines.wanted is None else lines.wanted.fill_null(value=False)
     judged = frame.filter(wanted).with_columns(_reason=_reason(lines))
     bad = judged.filter(pl.col("_reason").is_not_null())
-    rejects += [
-        Reject.of(block, number, reason)
-        for number, reason in bad.select("_line", "_reason").iter_rows()
-    ]
-    rejects.sort(key=lambda each: each.offset)
+    for place, number, reason in bad.select("_block", "_line", "_reason").iter_rows():
+        rejects[place].append(Reject.of(pieces[place][0], number, reason))
+    for each in rejects:
+        each.sort(key=lambda reject: reject.offset)
     good = judged.filter(pl.col("_reason").is_null())
-    count = frame.height + len(rejects) - bad.height
-    return Read(good.select(*lines.rows), rejects, count, frame.height - judged.height)
+    return Read(good.select(*lines.rows, "source"), count, rejects)
 
 
 def finished(rows: pl.DataFrame, lines: Lines) -> tuple[pl.DataFrame, int]:
-    """The rows of a whole file, and how many were said again by a later line."""
+    """The rows of whole files, and how many were said again by a later line."""
     height = rows.height
     if lines.unique:
-        rows = rows.unique(lines.unique, keep="last", maintain_order=True)
+        rows = rows.unique([*lines.unique, "source"], keep="last", maintain_order=True)
     repeated = height - rows.height
     return (rows if lines.finish is None else lines.finish(rows)), repeated
+
+
+def _frame(
+    pieces: Sequence[Piece], kind: type[msgspec.Struct]
+) -> tuple[pl.DataFrame, list[int], list[list[Reject]]]:
+    """The records of all blocks as columns; by block the number of lines and those without one."""
+    found: list[Any] = []
+    numbers, count, rejects = [np.empty(0, np.int64)], [], []
+    for block, _, _ in pieces:
+        records, own, bad = _records(block, kind)
+        found += records
+        numbers.append(own)
+        rejects.append(bad)
+        count.append(len(own) + len(bad))
+    place = np.repeat(np.arange(len(pieces)), [len(own) for own in numbers[1:]])
+    facts = {f"file_{name}": [each[name] for _, _, each in pieces] for name in _facts(pieces)}
+    told = pl.DataFrame({"source": [source for _, source, _ in pieces], **facts}).cast(pl.String)
+    where = {"_block": pl.Series(place), "_line": np.concatenate(numbers)}
+    return _columns(found, kind).with_columns(**where).hstack(told[place]), count, rejects
+
+
+def _facts(pieces: Sequence[Piece]) -> list[str]:
+    return list(pieces[0][2]) if pieces else []
 
 
 # -- lines to records ------------------------------------------------------
@@ -100,14 +129,18 @@ def _records(
 ) -> tuple[list[Any], np.ndarray, list[Reject]]:
     """The records of a block, the lines they stand in, and the lines that hold none."""
     if block.too_long:
-        return [], np.empty(0, np.int64), [Reject.of(block, 0, "too long")]
+        return [], np.empty(0, np.int64), [_too_long(block, 0)]
     decoder = msgspec.json.Decoder(kind, strict=False)
     numbers = _filled(block)
-    quick = None if block.torn else _all_at_once(block, numbers, decoder)
+    is_long = np.diff(block.ends, prepend=0) > LONGEST_LINE
+    quick = None if block.torn or is_long.any() else _all_at_once(block, numbers, decoder)
     if quick is not None:
         return quick, numbers, []
     found, places, rejects = [], [], []
     for number in numbers.tolist():
+        if is_long[number]:
+            rejects.append(_too_long(block, number))
+            continue
         data = block.line(number)
         if not block.offset and not number:
             data = data.removeprefix(_BOM)
@@ -120,6 +153,13 @@ def _records(
             reason = "torn" if block.torn and str(error) == "json" else str(error)
             rejects.append(Reject.of(block, number, reason))
     return found, np.array(places, np.int64), rejects
+
+
+def _too_long(block: Block, number: int) -> Reject:
+    """A line of which only the beginning is kept."""
+    found = Reject.of(block, number, "too long")
+    raw = block.line(number)[:KEPT_OF_LONG_LINE].decode("utf-8", "backslashreplace")
+    return replace(found, raw=raw)
 
 
 def _filled(block: Block) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
+from functools import cache
 
 import msgspec
 import polars as pl
@@ -11,9 +11,6 @@ import polars as pl
 from pipeline.layers import Column, Layer
 from pipeline.raw.whole.lines import Lines, named
 from pipeline.table import Feed
-
-if TYPE_CHECKING:
-    from pipeline.table import Facts
 
 _SOURCE = Column("source", "string", "", "the raw file, below raw/")
 
@@ -32,24 +29,26 @@ class _Bar(msgspec.Struct):
 _PRICES = ("open", "high", "low", "close", "adj_close")
 
 
-def _bars(facts: Facts) -> Lines:
+@cache
+def _bars() -> Lines:
+    symbol = pl.col("file_symbol")
     return Lines(
         kind=_Bar,
         required=("day", *_PRICES, "volume"),
         rules=(
-            ("symbol is not the file's", pl.col("symbol") != facts["symbol"]),
+            ("symbol is not the file's", pl.col("symbol") != symbol),
             *((name, pl.col(name) <= 0) for name in _PRICES),
             ("volume", pl.col("volume") < 0),
             ("high below low", pl.col("high") < pl.col("low")),
         ),
         rows=(
-            pl.lit(facts["symbol"]).alias("symbol"),
+            symbol.alias("symbol"),
             pl.col("day").alias("date"),
             *map(pl.col, _PRICES),
             pl.col("volume"),
         ),
         unique=("date",),
-        finish=lambda rows: rows.sort("date"),
+        finish=lambda rows: rows.sort("source", "date"),
     )
 
 
@@ -87,14 +86,15 @@ class _Matched(msgspec.Struct):
     shares: float | None = msgspec.field(default=None, name="matched_shares")
 
 
-def _matched(facts: Facts) -> Lines:
-    symbol = named("symbol")
+@cache
+def _matched() -> Lines:
+    symbol, day = named("symbol"), pl.col("file_day").str.to_date()
     return Lines(
         kind=_Matched,
         required=("symbol", "day", "shares"),
         rules=(
             ("symbol", symbol.is_null()),
-            ("trade_date is not the file's", pl.col("day") != date.fromisoformat(facts["day"])),
+            ("trade_date is not the file's", pl.col("day") != day),
             ("matched_shares", pl.col("shares") < 0),
         ),
         rows=(
@@ -111,6 +111,7 @@ IEX = Feed(
     folder="iex/volume_daily",
     names=r"(?P<day>\d{4}-\d\d-\d\d)",
     spelled="{DATE}",
+    dated="day",
     lines=_matched,
     part=lambda facts: facts["day"][:7],
     known_on=("date", 0),

@@ -12,8 +12,7 @@ thousands.
 
 from __future__ import annotations
 
-from datetime import date
-from typing import TYPE_CHECKING
+from functools import cache
 
 import msgspec
 import polars as pl
@@ -21,9 +20,6 @@ import polars as pl
 from pipeline.layers import Column, Layer
 from pipeline.raw.whole.lines import Lines, named, padded_cik, whole_cusip
 from pipeline.table import Feed
-
-if TYPE_CHECKING:
-    from pipeline.table import Facts
 
 _SOURCE = Column("source", "string", "", "the raw file, below raw/")
 _DATE_FORMATS = ("%Y-%m-%d", "%m-%d-%Y", "%d-%b-%Y")
@@ -61,7 +57,8 @@ class _Holding(msgspec.Struct):
     put_call: str | None = msgspec.field(default=None, name="putCall")
 
 
-def _holdings(facts: Facts) -> Lines:
+@cache
+def _holdings() -> Lines:
     cik, cusip = padded_cik("cik"), whole_cusip("cusip")
     period, filed = _day("period"), _day("filed")
     amendment = _text("amendment").str.to_uppercase()
@@ -70,10 +67,12 @@ def _holdings(facts: Facts) -> Lines:
     )
     kind = pl.col("kind").str.to_uppercase()
     rules = (
-        ("cik is not the folder's", cik.is_null() | (cik != facts["cik"].zfill(10))),
+        ("cik is not the folder's", cik.is_null() | (cik != padded_cik("file_cik"))),
         ("period", period.is_null()),
-        ("period is no quarter's end", period != period.dt.offset_by("1d").dt.truncate("1q")
-         .dt.offset_by("-1d")),
+        (
+            "period is no quarter's end",
+            period != period.dt.offset_by("1d").dt.truncate("1q").dt.offset_by("-1d"),
+        ),
         ("filed_date", filed.is_null()),
         ("filed_date is not after the period", filed <= period),
         ("amendmentType", ~amendment.is_in(AMENDMENTS)),
@@ -92,7 +91,7 @@ def _holdings(facts: Facts) -> Lines:
         rules=rules,
         rows=(
             cik.alias("institution_cik"),
-            pl.lit(facts["accession"]).alias("accession"),
+            pl.col("file_accession").alias("accession"),
             period.alias("period"),
             filed.alias("filed_date"),
             amendment.alias("amendment"),
@@ -100,31 +99,37 @@ def _holdings(facts: Facts) -> Lines:
             pl.when(is_kept).then("shares").alias("shares"),
             pl.when(is_kept).then("value").alias("value"),
         ),
-        finish=_one_filing,
+        finish=_whole_filings,
     )
 
 
 _FILING = ("institution_cik", "accession", "period", "filed_date", "amendment")
 
 
-def _one_filing(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row a CUSIP, or one without any: what the first line says of the filing counts."""
-    about = rows.select(_FILING).head(1)
-    held = rows.drop_nulls("cusip")
-    per_share = held.filter((pl.col("shares") > 0) & (pl.col("value") > 0)).select(
-        (pl.col("value") / pl.col("shares")).median()
+def _whole_filings(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row a CUSIP, or one without any: what the first line says of a filing counts."""
+    about = rows.group_by("source", maintain_order=True).agg(pl.col(_FILING).first())
+    held = rows.drop_nulls("cusip").with_columns(
+        per_share=pl.when(pl.col("shares") > 0, pl.col("value") > 0).then(
+            pl.col("value") / pl.col("shares")
+        )
     )
-    median = per_share.item()
-    factor = 1000.0 if median is not None and median < THOUSANDS_BELOW else 1.0
-    sums = held.group_by("cusip", maintain_order=True).agg(
-        pl.col("shares").sum().round().cast(pl.Int64),
-        pl.col("value").sum() * factor,
-        pl.lit(factor != 1.0).first().alias("in_thousands"),
+    is_small = pl.col("per_share").median().over("source") < THOUSANDS_BELOW
+    sums = (
+        held.with_columns(in_thousands=is_small.fill_null(value=False))
+        .group_by("source", "cusip")
+        .agg(
+            # integers, so that the sum does not depend on the order it is made in
+            (pl.col("shares", "value") * 100).round().cast(pl.Int64).sum() / 100,
+            pl.col("in_thousands").first(),
+        )
+        .with_columns(
+            pl.col("shares").round().cast(pl.Int64),
+            value=pl.when("in_thousands").then(pl.col("value") * 1000).otherwise("value"),
+        )
     )
-    if sums.is_empty():
-        nothing = (pl.lit(None, dtype).alias(name) for name, dtype in sums.schema.items())
-        return about.with_columns(nothing)
-    return about.join(sums.sort("cusip"), how="cross")
+    joined = about.join(sums, on="source", how="left").sort("source", "cusip")
+    return joined.select(*_FILING, "cusip", "shares", "value", "in_thousands", "source")
 
 
 HOLDINGS = Feed(
@@ -167,7 +172,8 @@ class _Entity(msgspec.Struct):
     series: str | None = msgspec.field(default=None, name="series_id")
 
 
-def _entities(_facts: Facts) -> Lines:
+@cache
+def _entities() -> Lines:
     cik = padded_cik("cik")
     return Lines(
         kind=_Entity,
@@ -219,7 +225,8 @@ class _Cusip(msgspec.Struct):
     ticker: str | None = None
 
 
-def _cusips(_facts: Facts) -> Lines:
+@cache
+def _cusips() -> Lines:
     cusip, cik = whole_cusip("cusip"), padded_cik("cik")
     return Lines(
         kind=_Cusip,
@@ -269,7 +276,8 @@ class _Affiliate(msgspec.Struct):
     note: str | None = None
 
 
-def _affiliates(_facts: Facts) -> Lines:
+@cache
+def _affiliates() -> Lines:
     mpid, cik = named("mpid"), padded_cik("cik")
     return Lines(
         kind=_Affiliate,
