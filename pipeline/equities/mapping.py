@@ -166,7 +166,9 @@ def broker_map(
     settings = params or Params()
     window = _window(as_of, settings)
     venues = _venues(ats, as_of, window, settings)
-    known = resolve(filings, filing_list, as_of)
+    # the changes of the window's quarters need no older reports
+    is_near = quarters.number(pl.col("period")) >= window[0] - 1 if window else pl.lit(value=False)
+    known = resolve(filings.filter(is_near), filing_list.filter(is_near), as_of)
     if prices is not None:
         prices = prices.filter(pl.col("date") <= as_of)
     moved = changes(known, splits.factors(prices, known.holdings))

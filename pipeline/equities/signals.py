@@ -248,7 +248,7 @@ class _Table:
 
 
 def _worth(flags: pl.Series) -> pl.Series:
-    return flags.replace_strict(_QUALITY, default=0.0, return_dtype=pl.Float64)
+    return flags.cast(pl.String).replace_strict(_QUALITY, default=0.0, return_dtype=pl.Float64)
 
 
 def _nullable(values: Floats) -> pl.Series:

@@ -68,10 +68,9 @@ def factors(prices: pl.DataFrame | None, holdings: pl.DataFrame) -> pl.DataFrame
     ).sort("symbol", "quarter")
     worth = pairs["adj_close"].to_numpy() / pairs["adj_close_before"].to_numpy()
     traded = nearest(pairs["close_before"].to_numpy() / pairs["close"].to_numpy() * worth)
-    told = nearest((pairs["told_before"] / pairs["told"]).fill_null(1).to_numpy() * worth)
-    place = np.where(traded >= 0, traded, np.where(pairs["told"].is_null(), -1, told))
-    known = np.where(pairs["told_before"].is_null() & (traded < 0), -1, place)
-    split = np.array([(0, 0), *RATIOS], np.int64)[known + 1]
+    told = (pairs["told_before"] / pairs["told"]).fill_null(float("nan")).to_numpy()
+    place = np.where(traded >= 0, traded, nearest(told * worth))
+    split = np.array([(0, 0), *RATIOS], np.int64)[place + 1]
     return (
         pairs.select("symbol", "quarter")
         .with_columns(top=pl.Series(split[:, 0]), bottom=pl.Series(split[:, 1]))
@@ -91,7 +90,7 @@ def _told(holdings: pl.DataFrame) -> pl.DataFrame:
 
 
 def nearest(ratio: Floats) -> npt.NDArray[np.int64]:
-    """The place in `RATIOS` of the split that a ratio stands for, -1 for none."""
+    """The place in `RATIOS` of the split that a ratio stands for, -1 for none and for NaN."""
     logs = np.log(ratio)
     above = np.clip(np.searchsorted(_LOGS, logs), 1, len(_LOGS) - 1)
     place = np.where(logs - _LOGS[above - 1] < _LOGS[above] - logs, above - 1, above)
