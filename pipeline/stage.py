@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
-from pipeline.instrument import Contract, Instrument
+from pipeline.instrument import CRYPTO, Contract, Instrument
 from pipeline.layers import Layer
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ class Stage(Generic[P, C]):
         layers: what it writes.
         version: raise it when numbers change; older state is then refused.
         uses_tick: its numbers depend on the instrument's tick in instruments.toml.
+        markets: the markets it is for; it has nothing to do for instruments of others.
         lateness_us: how long the stage waits for stragglers, from its parameters.
     """
 
@@ -184,6 +185,7 @@ class Stage(Generic[P, C]):
     version: int = 1
     lateness_us: Callable[[P], int] = field(default=lambda _params: 0)
     uses_tick: bool = False
+    markets: frozenset[str] = CRYPTO
 
     @property
     def raw_kind(self) -> str | None:

@@ -13,7 +13,7 @@ import msgspec
 
 from pipeline import stages
 from pipeline.cli.choose import choose, instrument_options
-from pipeline.errors import DataError, FlowvaultError, MissingInputError
+from pipeline.errors import DataError, FlowvaultError, MissingInputError, UsageError
 from pipeline.instrument import Instrument
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.engine.runner import Report, Summary
     from pipeline.stage import Stage
 
+_ANY: frozenset[str] = frozenset()
 _SEVERITY = (74, 2, 65, 66, 75)
 """When several instruments fail in different ways, the first of these is the exit status."""
 
@@ -62,7 +63,8 @@ def command(
             raise click.UsageError(f"no stage {name!r}; stages: {known}")
     wanted = list(names) or list(stages.SUMMARY)
     chain = [stages.load(n) for n in wanted] if no_upstream else stages.with_upstream(wanted)
-    instruments = choose(vault, inst_ids, exchange, market, every)
+    markets = frozenset.intersection(*(stages.load(n).markets for n in names)) if names else _ANY
+    instruments = choose(vault, inst_ids, exchange, market, every, markets)
     run_all(
         vault, instruments, chain, every=every, as_json=as_json, give_up_us=give_up_us, asked=names
     )
@@ -107,7 +109,7 @@ def stage_command(name: str) -> click.Command:
         chain = [stages.load(name)] if no_upstream else stages.with_upstream([name])
         run_all(
             vault,
-            choose(vault, inst_ids, exchange, market, every),
+            choose(vault, inst_ids, exchange, market, every, stages.load(name).markets),
             chain,
             every=every,
             as_json=as_json,
@@ -139,9 +141,11 @@ def run_all(
         for instrument in instruments:
             chosen = [s for s in chain if applies(vault.paths, s, instrument)]
             if not chosen and not every:
-                printer.error(_nothing_to_read(vault.paths, chain, instrument))
-                statuses.add(MissingInputError.status)
-            idle = [s for s in chain if s.name in asked and s.inputs and s not in chosen]
+                error = _nothing_to_do(vault.paths, chain, instrument, asked)
+                printer.error(error)
+                statuses.add(error.status)
+            fitting = [s for s in chain if instrument.market in s.markets]
+            idle = [s for s in fitting if s.name in asked and s.inputs and s not in chosen]
             chosen += [s for s in idle if chosen and lacking(vault.paths, s, instrument)]
             for done in run_stages(vault, chosen, instrument, report, give_up_us, asked):
                 if isinstance(done, FlowvaultError):
@@ -163,10 +167,19 @@ def exit_with_worst(statuses: set[int]) -> None:
             sys.exit(status)
 
 
-def _nothing_to_read(
-    paths: VaultPaths, chain: list[Stage[Any, Any]], instrument: Instrument
-) -> MissingInputError:
-    kinds = [stage.raw_kind for stage in chain if stage.raw_kind]
+def _nothing_to_do(
+    paths: VaultPaths,
+    chain: list[Stage[Any, Any]],
+    instrument: Instrument,
+    asked: tuple[str, ...],
+) -> FlowvaultError:
+    """Why there is no stage to run: they are for other markets, or nothing is there to read."""
+    fitting = [stage for stage in chain if instrument.market in stage.markets]
+    others = sorted({market for name in asked for market in stages.load(name).markets})
+    if asked and instrument.market not in others:
+        what = f"{', '.join(asked)} of {instrument.key}: for {' and '.join(others)} only"
+        return UsageError(what, f"flowvault run {instrument.options}")
+    kinds = [stage.raw_kind for stage in fitting if stage.raw_kind]
     folders = " or ".join(str(paths.raw(instrument, kind)) for kind in kinds)
     return MissingInputError(f"{instrument.key}: there is no {folders}", "flowvault status")
 

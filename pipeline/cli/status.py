@@ -12,7 +12,7 @@ from pipeline import stages
 from pipeline.cli.choose import instrument_options
 from pipeline.engine.paths import VaultPaths, find_instruments
 from pipeline.errors import FlowvaultError, MissingInputError
-from pipeline.instrument import Instrument
+from pipeline.instrument import EQUITIES, Instrument
 
 _STALLED_US = 120_000_000
 """An input this far behind the most advanced one is named as what a stage waits for."""
@@ -90,7 +90,7 @@ def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dic
             read = mark_there.position if mark_there is not None else 0
             behind["unread_rows"] = feeder.parts[stage.source].rows - read
     else:
-        behind |= _waiting(state, above)
+        behind |= _waiting(state, above, instrument)
     lines = []
     for layer in stage.layers:
         own = state.layers.get(layer.name)
@@ -108,7 +108,7 @@ def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dic
     if stage.raw_kind:
         counts = state.counts
         lines[0] |= {"late": counts.late, "duplicate": counts.duplicate, "bad": counts.bad}
-        lines[0]["held"] = int(state.carry.get("held") is not None)
+        lines[0]["held"] = int(bool(state.carry.get("held")))
     return lines
 
 
@@ -118,7 +118,7 @@ def _state_of(paths: VaultPaths, layer: str, instrument: Instrument) -> Any:
     return read_state(paths.state(stages.owner(layer).name, instrument))
 
 
-def _waiting(state: Any, above: dict[str, Any]) -> dict[str, Any]:
+def _waiting(state: Any, above: dict[str, Any], instrument: Instrument) -> dict[str, Any]:
     """How far a joined stage is behind its most advanced input, and for which one it waits."""
     marks = {
         name: each.watermark_us
@@ -132,12 +132,19 @@ def _waiting(state: Any, above: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"behind_s": None if own is None else (furthest - own) / 1e6}
     slowest = min(marks, key=lambda name: marks[name] or 0)
     slow = marks[slowest]
-    if slow is None or furthest - slow > _STALLED_US:
+    if slow is None or (furthest - slow > _STALLED_US and _matters(slow, furthest, instrument)):
         found["waits_for"] = slowest
     given_up = {name: spans for name, spans in state.given_up.items() if spans}
     if given_up:
         found["given_up"] = {name: len(spans) for name, spans in given_up.items()}
     return found
+
+
+def _matters(slow_us: int, fast_us: int, instrument: Instrument) -> bool:
+    """Whether anything can be waited for in a time: on a tape, a part of a session."""
+    from pipeline.calc.new_york import overlaps_session  # noqa: PLC0415
+
+    return instrument.market != EQUITIES or overlaps_session(slow_us, fast_us)
 
 
 def _unread(paths: VaultPaths, state: Any, kind: str, instrument: Instrument) -> int:

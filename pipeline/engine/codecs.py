@@ -21,6 +21,7 @@ _SIMPLE: dict[str, Any] = {
     "string": pl.String,
     "date": pl.Date,
     "list": pl.String,  # of objects, in a JSONL layer: handed on as JSON
+    "date": pl.Date,
     "timestamp[us, UTC]": pl.Datetime("us", "UTC"),
 }
 

@@ -454,6 +454,9 @@ _OLDER = {
     "liquidations": "the clock",
     "ratio": "the clock",
     "positions": "the clock",
+    "tape": "the clock and the last {dedup_window} trades",
+    "classify": "the last quote, the last price and tick, and the day's sums",
+    "metrics_daily": "the day's bars, the volumes of {vpin_days} days, the bars of {lambda_days}",
     "whale_alerts": "the clock, and the last {dedup_window} ids",
 }
 """What goes into a row besides the rows of its own time."""

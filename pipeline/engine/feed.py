@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.engine.rawfiles import DayFile, chunks, day_files
+from pipeline.engine.rawfiles import DayFile, chunks, day_files, is_whole
 from pipeline.engine.state import NOT_TO_THE_END, FileMark
 from pipeline.errors import DataError
 from pipeline.raw.block import Block
@@ -68,12 +68,17 @@ class RawFeed:
 
     `marks` describes what has been handed out. Blocks may be decoded ahead of being committed,
     so a commit takes the copy that came with its last block, not `marks` itself.
+
+    Attributes:
+        tells_ends: behind the last line of a file that will not grow comes a block that says so.
+            That is one that a later day has followed, or a compressed one that is whole.
     """
 
     folder: Path
     root: Path
     rebuild_hint: str
     marks: list[FileMark] = field(default_factory=list)
+    tells_ends: bool = False
 
     @property
     def block_bytes(self) -> int:
@@ -106,6 +111,7 @@ class RawFeed:
         for file in files:
             mark = by_day.get(file.day)
             is_open = file.day == newest
+            looked = None if mark is None else (mark.name, mark.size, mark.mtime_ns)
             if mark is None:
                 if file.day < last_day:
                     raise self._refuse(file, "appeared after a later day had been read")
@@ -116,6 +122,17 @@ class RawFeed:
                 yield from self._continue(file, mark, is_open=is_open)
             else:
                 self._check_finished(file, mark)
+            is_new = looked != (file.path.name, file.size, file.mtime_ns)
+            if self.tells_ends and self._ends(file, mark, is_open=is_open, is_new=is_new):
+                mark.ended = True
+                source = file.path.relative_to(self.root).as_posix()
+                yield Block(b"", source, file.day, mark.offset, ended=True)
+
+    def _ends(self, file: DayFile, mark: FileMark, *, is_open: bool, is_new: bool) -> bool:
+        """Whether it has to be told now that a file will not grow."""
+        if mark.ended or mark is not self.marks[-1]:
+            return False
+        return not is_open or (is_new and is_whole(file))
 
     def _continue(self, file: DayFile, mark: FileMark, *, is_open: bool) -> Iterator[Block]:
         same_look = (file.path.name, file.size, file.mtime_ns) == (

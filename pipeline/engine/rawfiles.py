@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import DataError
 
@@ -71,6 +73,27 @@ def chunks(file: DayFile, offset: int, size: int) -> Iterator[bytes]:
             continue
         yield piece[skip:] if skip else piece
         skip = 0
+
+
+def is_whole(file: DayFile) -> bool:
+    """Whether a file is compressed and its last stream has come to its end."""
+    if file.encoding == ".gz":
+        new: Callable[[], Any] = partial(zlib.decompressobj, wbits=31)
+    elif file.encoding == ".zst":
+        import zstandard  # noqa: PLC0415  (only where such files exist)
+
+        new = zstandard.ZstdDecompressor().decompressobj
+    else:
+        return False
+    member, is_begun, size = new(), False, 0
+    with file.path.open("rb") as stream:
+        while data := stream.read(1 << 12):
+            size += len(data)
+            while data:
+                member.decompress(data)
+                data, is_begun = member.unused_data, not member.eof
+                member = member if is_begun else new()
+    return size == file.size > 0 and not is_begun
 
 
 def _gzip_chunks(path: Path, size: int) -> Iterator[bytes]:

@@ -190,7 +190,8 @@ def _columns(
         is_moved = np.array([not seen.is_bar for _, seen in batch.found], np.bool_)
         return line, times, None, is_moved
     ids = (lambda: batch.update_id) if hasattr(batch, "update_id") else None
-    return batch.line, batch.ts_us, ids, np.ones(len(batch.line), np.bool_)
+    moves = not getattr(batch, "keeps_times", False)
+    return batch.line, batch.ts_us, ids, np.full(len(batch.line), moves)
 
 
 def _within(times: Ints, spans: Spans) -> npt.NDArray[np.bool_]:

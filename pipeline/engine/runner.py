@@ -429,7 +429,10 @@ def read_state(path: Path) -> State | None:
 def _position(state: State) -> tuple[Any, ...]:
     """What must move for a commit to be worth making."""
     raw = tuple(
-        (kind, mark.name, mark.offset, mark.size < 0, 0 if mark is marks[-1] else mark.mtime_ns)
+        (
+            *(kind, mark.name, mark.offset, mark.size < 0, mark.ended),
+            0 if mark is marks[-1] else mark.mtime_ns,
+        )
         for kind, marks in state.raw.items()
         for mark in marks
     )

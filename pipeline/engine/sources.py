@@ -18,7 +18,7 @@ from pipeline.engine.parts import read_rows
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.state import FileMark, State
 from pipeline.errors import MissingInputError
-from pipeline.instrument import Contract, Instrument
+from pipeline.instrument import EQUITIES, Contract, Instrument
 from pipeline.stage import Closed, Stage
 
 
@@ -54,7 +54,8 @@ def raw_batches(
     if not folder.is_dir() and not marks:
         message = f"{instrument.key}: no raw {kind} at {folder}"
         raise MissingInputError(message, "flowvault status")
-    feed = RawFeed(folder, vault.root, hint, [msgspec.structs.replace(mark) for mark in marks])
+    own = [msgspec.structs.replace(mark) for mark in marks]
+    feed = RawFeed(folder, vault.root, hint, own, tells_ends=instrument.market == EQUITIES)
     blocks = feed.blocks()
     for rows, after in ahead(lambda block: decode(block, instrument, contract), blocks):
         yield Batch(rows, None, rows.records, partial(_set_marks, kind, after))

@@ -41,7 +41,8 @@ class FileMark(msgspec.Struct):
 
     `offset` counts decompressed bytes. `head` is a checksum of the first `head_length` consumed
     bytes, `tail` of the last 256, `crc` of all of them. `size` and `mtime_ns` are the file's on
-    disk when it was last looked at: while they stay the same nothing is read again.
+    disk when it was last looked at: while they stay the same nothing is read again. `ended`: the
+    stage has been told that the file will not grow (tapes only).
     """
 
     day: str
@@ -53,6 +54,7 @@ class FileMark(msgspec.Struct):
     head_length: int = 0
     tail: int = 0
     crc: int = 0
+    ended: bool = False
 
 
 class RowMark(msgspec.Struct):
