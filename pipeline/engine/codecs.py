@@ -19,7 +19,6 @@ _SIMPLE: dict[str, Any] = {
     "int8": pl.Int8,
     "bool": pl.Boolean,
     "string": pl.String,
-    "date": pl.Date,
     "list": pl.String,  # of objects, in a JSONL layer: handed on as JSON
     "date": pl.Date,
     "timestamp[us, UTC]": pl.Datetime("us", "UTC"),

@@ -35,7 +35,6 @@ from pipeline.engine.shelf import (
 from pipeline.engine.state import Counts
 from pipeline.engine.tablestate import FeedState, Listing, SourceMark
 from pipeline.errors import DataError, StateError
-from pipeline.layers import Layer
 from pipeline.raw.block import Block, Reject
 from pipeline.raw.whole import lines
 from pipeline.raw.whole.lines import Lines, Piece, finished, read_blocks
@@ -171,15 +170,6 @@ def has_files(vault: Path, feed: Feed) -> bool:
         return True
     folder = vault / "raw" / feed.folder
     return next(files_below(folder, f"{feed.names}{_ENDING}"), None) is not None
-
-
-def scan(vault: Path, state: FeedState | None, layer: Layer) -> pl.LazyFrame:
-    """All committed rows of a feed."""
-    folder = vault / "derived" / layer.folder
-    listed = sorted(state.outputs) if state is not None else []
-    paths = [as_it_is(folder / state.outputs[part].name) for part in listed] if state else []
-    schema = {column.name: polars_type(column.dtype) for column in layer.columns}
-    return pl.scan_parquet(paths) if paths else pl.LazyFrame(schema=schema)
 
 
 class FeedRun:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import polars as pl
 
-from pipeline import stages
+from pipeline import stages, tables
+from pipeline.engine import tables as market
 from pipeline.engine.codecs import polars_type
 from pipeline.engine.parts import names
 from pipeline.engine.paths import VaultPaths
@@ -57,7 +58,9 @@ def query(vault: Path, text: str) -> pl.DataFrame:
             for name in lacking:
                 if name in str(error):
                     message = f"layer {name} has no rows in {vault}"
-                    hint = f"flowvault run --all --stage {stages.owner(name).name}"
+                    hint = "flowvault run --all"
+                    if name in stages.layers():
+                        hint += f" --stage {stages.owner(name).name}"
                     raise MissingInputError(message, hint) from error
             raise UsageError(f"sql: {str(error).strip()}", "flowvault layers") from error
         except duckdb.Error as error:
@@ -105,11 +108,38 @@ def _json(value: object) -> str | None:
 
 def _named(text: str) -> set[str]:
     """The layers that a query may mean: a word too many costs little."""
-    return set(re.findall(r"\w+", text.lower())) & set(stages.layers())
+    known = {*stages.layers(), *tables.layers(), *tables.feeds()}
+    return set(re.findall(r"\w+", text.lower())) & known
 
 
 def _add(connection: duckdb.DuckDBPyConnection, vault: Path, name: str) -> bool:
-    """Add the view of a layer; False if there are no rows."""
+    """Add the view of a layer; False if there is nothing to make it of.
+
+    What US equities are asked for is there without a row as well, once a vault has any of them.
+    """
+    selects = _of_instruments(connection, vault, name) if name in stages.layers() else []
+    selects += _market_wide(vault, name)
+    if market.is_market_wide(name) and (selects or market.are_here(vault)):
+        # all columns, also where only tapes or only daily bars give rows
+        connection.register(f"{name}.empty", market.nothing(name))
+        selects.append(f'select * from "{name}.empty"')  # noqa: S608
+    if selects:
+        connection.execute(f'create view "{name}" as ' + " union all by name ".join(selects))
+    return bool(selects)
+
+
+def _market_wide(vault: Path, name: str) -> list[str]:
+    """The files of a feed or table; a layer of tapes has those of symbols without one as well."""
+    selects = []
+    for each in market.parts_of(name):
+        files = ", ".join(_text(path.as_posix()) for path in market.files(vault, each))
+        head = "" if each == name else ", 'equity' as market, symbol as \"instId\""
+        selects += [f"select *{head} from read_parquet([{files}])"] if files else []  # noqa: S608
+    return selects
+
+
+def _of_instruments(connection: duckdb.DuckDBPyConnection, vault: Path, name: str) -> list[str]:
+    """The rows of every instrument of a stage's layer."""
     layer, stage = stages.layers()[name]
     paths = VaultPaths(vault)
     selects = []
@@ -132,9 +162,7 @@ def _add(connection: duckdb.DuckDBPyConnection, vault: Path, name: str) -> bool:
             connection.register(source, frame)
             extra = f", {head}" if layer.format == "json" else ""
             selects.append(f'select *{extra} from "{source}"')  # noqa: S608
-    if selects:
-        connection.execute(f'create view "{name}" as ' + " union all by name ".join(selects))
-    return bool(selects)
+    return selects
 
 
 def _text(value: str) -> str:

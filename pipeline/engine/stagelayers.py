@@ -1,4 +1,4 @@
-"""Layers of stages as tables read them: the committed rows of all instruments together."""
+"""Daily layers of tapes as tables read them: the committed rows of all instruments together."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pipeline.engine.shelf import as_it_is, digest_of
 from pipeline.engine.state import Parts
 from pipeline.engine.tablestate import SourceMark
 from pipeline.instrument import Instrument
+from pipeline.tables.frames import TAPE_STAGES
 
 _TRIES = 20
 
@@ -26,7 +27,8 @@ class StageLayer:
 
     def __init__(self, vault: Path, name: str) -> None:
         self.paths = VaultPaths(vault)
-        self.layer, self.stage = stages.layers()[name]
+        self.stage = stages.load(TAPE_STAGES[name])
+        self.layer = next(each for each in self.stage.layers if each.name == name)
 
     @cached_property
     def _parts(self) -> list[tuple[Instrument, Parts]]:

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from pipeline import stages, tables
+from pipeline import tables
 from pipeline.engine import feeds, lock, tablestate
 from pipeline.engine.codecs import polars_type
 from pipeline.engine.feeds import FeedRun, Outcome, Report
@@ -30,6 +30,7 @@ from pipeline.engine.tablestate import FeedState, Listing, SourceMark, TableStat
 from pipeline.errors import DiskError, FlowvaultError
 from pipeline.layers import Layer
 from pipeline.table import Frames, Table
+from pipeline.tables.frames import BARS, TAPE_STAGES
 
 WHAT = "the market-wide tables"
 
@@ -99,14 +100,14 @@ class Inputs:
     def look_up(self, name: str, seen: dict[str, SourceMark]) -> tuple[str, int]:
         """The digest and number of the rows of an input; `seen` spares reading files again."""
         root = self.vault.root
+        if name in TAPE_STAGES:
+            return StageLayer(root, name).digest(seen)
         if name in tables.feeds():
             state = feed_state(root, name)
             rows = sum(each.rows for each in state.outputs.values()) if state else 0
             return (state.digest if state else ""), rows
-        if name in tables.layers():
-            listing = listing_of(root, name)
-            return (listing.digest, listing.rows) if listing else ("", 0)
-        return StageLayer(root, name).digest(seen)
+        listing = listing_of(root, name)
+        return (listing.digest, listing.rows) if listing else ("", 0)
 
     def frames(self, names: Sequence[str]) -> Frames:
         """All rows of the inputs."""
@@ -138,18 +139,16 @@ class TableRun:
         state, warning = tablestate.load(self._path, TableState)
         if warning:
             self.outcome.notes.append(warning)
-        params: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.params))
         seen = dict(state.seen) if state is not None else {}
-        found = {name: self.inputs.look_up(name, seen) for name in self.table.reads}
-        digests = {name: digest for name, (digest, _) in found.items()}
-        fresh = TableState(self.table.name, self.table.version, params, inputs=digests, seen=seen)
+        fresh, rows = fresh_state(self.inputs, self.table, seen)
         is_whole = self._recover(state)
-        if state is None or not is_whole or not (is_frozen or _is_made_of(state, fresh)):
+        if state is None or not is_whole or not (is_frozen or is_made_of(state, fresh)):
             fresh.generation = state.generation if state is not None else 0
             self._make(fresh, state)
-            self.outcome.counts.rows_in = sum(rows for _, rows in found.values())
-        elif not _is_made_of(state, fresh):
-            self.outcome.notes.append("left as it is, though what it is made from has changed")
+            self.outcome.counts.rows_in = rows
+        elif not is_made_of(state, fresh):
+            words = "left as it is, though what it is made from has changed (--build-mapping)"
+            self.outcome.notes.append(words)
         elif seen != state.seen:
             state.seen = seen
             tablestate.save(self._path, state)
@@ -186,7 +185,19 @@ class TableRun:
             shelf.publish({listing.name: listing.digest})
 
 
-def _is_made_of(state: TableState, fresh: TableState) -> bool:
+def fresh_state(
+    inputs: Inputs, table: Table[Any], seen: dict[str, SourceMark]
+) -> tuple[TableState, int]:
+    """What a table would be made from now, and how many rows that are."""
+    params = inputs.vault.settings.table_params(table.name, table.params)
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(params))
+    found = {name: inputs.look_up(name, seen) for name in table.reads}
+    digests = {name: digest for name, (digest, _) in found.items()}
+    fresh = TableState(table.name, table.version, plain, inputs=digests, seen=seen)
+    return fresh, sum(rows for _, rows in found.values())
+
+
+def is_made_of(state: TableState, fresh: TableState) -> bool:
     """Whether a table was made from what there is now, in the way it would be made now."""
     names = ("code_version", "params", "inputs")
     return all(getattr(state, name) == getattr(fresh, name) for name in names)
@@ -227,20 +238,50 @@ def listing_of(vault: Path, layer: str) -> Listing | None:
 
 def frame(vault: Path, name: str) -> pl.LazyFrame:
     """All committed rows of a feed, of a table's layer, or of a stage's layer; none if none."""
-    if name in tables.feeds():
-        return feeds.scan(vault, feed_state(vault, name), tables.feeds()[name].layer)
-    if name not in tables.layers():
+    if name in TAPE_STAGES:
         return StageLayer(vault, name).rows()
-    layer = tables.layers()[name][0]
-    listing = listing_of(vault, name)
-    if listing is None:
-        return pl.LazyFrame(schema={c.name: polars_type(c.dtype) for c in layer.columns})
-    return pl.scan_parquet(as_it_is(vault / "derived" / layer.folder / listing.name))
+    paths = files(vault, name)
+    return pl.scan_parquet(paths) if paths else nothing(name).lazy()
+
+
+def files(vault: Path, name: str) -> list[Path]:
+    """The committed Parquet files of a feed or table."""
+    if name in tables.feeds():
+        layer, state = tables.feeds()[name].layer, feed_state(vault, name)
+        listed = [state.outputs[part] for part in sorted(state.outputs)] if state else []
+    else:
+        layer, listing = tables.layers()[name][0], listing_of(vault, name)
+        listed = [listing] if listing else []
+    return [as_it_is(vault / "derived" / layer.folder / each.name) for each in listed]
+
+
+def parts_of(name: str) -> list[str]:
+    """The feeds and tables whose rows stand under a name: its own, and those beside tapes."""
+    return [n for n in (name, name + BARS) if n in {*tables.feeds(), *tables.layers()}]
+
+
+def is_market_wide(name: str) -> bool:
+    """Whether a name is that of a feed or table, or of a layer of tapes that tables read."""
+    return bool(parts_of(name))
+
+
+def nothing(name: str) -> pl.DataFrame:
+    """No rows, in the columns of a feed, table or layer."""
+    if name in tables.feeds():
+        return _empty(tables.feeds()[name].layer)
+    if name in tables.layers():
+        return _empty(tables.layers()[name][0])
+    names = dict.fromkeys(("exchange", "market", "instId"), pl.String)
+    own, beside = _empty(StageLayer(Path(), name).layer), _empty(tables.layers()[name + BARS][0])
+    return pl.concat([own, beside, pl.DataFrame(schema=names)], how="diagonal")
+
+
+def _empty(layer: Layer) -> pl.DataFrame:
+    return pl.DataFrame(schema={c.name: polars_type(c.dtype) for c in layer.columns})
 
 
 def are_here(vault: Path) -> bool:
     """Whether a vault has anything that these tables are made from."""
     if any(feeds.has_files(vault, feed) for feed in tables.feeds().values()):
         return True
-    read = {name for table in tables.all_tables() for name in table.reads}
-    return any(StageLayer(vault, name).states() for name in read & set(stages.layers()))
+    return any(StageLayer(vault, name).states() for name in TAPE_STAGES)

@@ -14,7 +14,7 @@ from pipeline.equities import mapping
 from pipeline.layers import Layer
 from pipeline.table import Frames, Made, Table
 from pipeline.tables import frames as own
-from pipeline.tables.broker_master import brokers
+from pipeline.tables.broker_master import NAME as MASTER
 
 NAME = "micro_broker_institution_map"
 Params = mapping.Params
@@ -28,7 +28,7 @@ def _compute(frames: Frames, params: Params, on: date | None) -> Made:
     found = mapping.broker_map(
         weeks, held, listed, own.affiliates(frames), own.prices(frames), as_of, params
     )
-    names = brokers().select("broker_mpid", known="broker_name")
+    names = frames[MASTER].select("broker_mpid", known="broker_name").collect()
     rows = found.join(names, on="broker_mpid", how="left", maintain_order="left").with_columns(
         broker_name=pl.coalesce("broker_name", "known")
     )
@@ -43,7 +43,10 @@ def _newest(*several: pl.Series) -> date | None:
 TABLE = Table(
     name="broker_map",
     params=Params,
-    reads=("finra_ats", "sec_13f", "sec_entities", "sec_cusips", "affiliates", "prices_daily"),
+    reads=(
+        *("finra_ats", "sec_13f", "sec_entities", "sec_cusips", "affiliates", "prices_daily"),
+        MASTER,
+    ),
     compute=_compute,
     keys={NAME: ("broker_mpid", "institution_cik")},
     layers=(

@@ -7,6 +7,7 @@ that is not in it is none the worse for that.
 from __future__ import annotations
 
 import tomllib
+import zlib
 from datetime import date
 from importlib import resources
 
@@ -16,6 +17,7 @@ import polars as pl
 from pipeline.layers import Column, Layer
 from pipeline.table import Frames, Made, Table
 
+NAME = "micro_broker_master"
 FILE = "brokers.toml"
 
 
@@ -23,10 +25,12 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """There is nothing to set."""
 
 
-def brokers() -> pl.DataFrame:
-    """The list that ships with flowvault."""
-    text = resources.files("pipeline").joinpath(FILE).read_text(encoding="utf-8")
-    listed = tomllib.loads(text)["broker"]
+def _text() -> str:
+    return resources.files("pipeline").joinpath(FILE).read_text(encoding="utf-8")
+
+
+def _compute(_frames: Frames, _params: Params, _on: date | None) -> Made:
+    listed = tomllib.loads(_text())["broker"]
     columns = {
         "broker_mpid": "mpid",
         "broker_name": "name",
@@ -38,20 +42,17 @@ def brokers() -> pl.DataFrame:
         "ats_name": "ats_name",
         "evidence": "evidence",
     }
-    return pl.DataFrame(
+    rows = pl.DataFrame(
         {
             name: pl.Series([each.get(key) for each in listed], dtype=_dtype(key))
             for name, key in columns.items()
         }
     )
+    return Made({NAME: rows})
 
 
 def _dtype(key: str) -> type[pl.DataType]:
     return pl.Boolean if key == "is_active" else pl.String
-
-
-def _compute(_frames: Frames, _params: Params, _on: date | None) -> Made:
-    return Made({"micro_broker_master": brokers()})
 
 
 TABLE = Table(
@@ -59,11 +60,13 @@ TABLE = Table(
     params=Params,
     reads=(),
     compute=_compute,
-    keys={"micro_broker_master": ("broker_mpid",)},
+    keys={NAME: ("broker_mpid",)},
+    # the list is part of the code: another one makes another table
+    version=zlib.crc32(_text().encode()),
     layers=(
         Layer(
-            "micro_broker_master",
-            "micro_broker_master",
+            NAME,
+            NAME,
             "parquet",
             (
                 Column("broker_mpid", "string", "", "market participant id, four letters"),

@@ -13,6 +13,9 @@ from pipeline.table import Frames
 CLASSIFICATION, METRICS = "micro_trade_classification", "micro_metrics_daily"
 """Layers of the tape; of symbols without one the tables of the same name with `_BARS`."""
 
+TAPE_STAGES = {CLASSIFICATION: "classify", METRICS: "metrics_daily"}
+"""The stages that write them, by layer."""
+
 BARS = "_bars"
 BENCHMARK = "SPY"
 _DAYS_OF_A_WEEK = 5

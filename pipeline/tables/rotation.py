@@ -53,7 +53,7 @@ TABLE = Table(
             NAME,
             "parquet",
             rotation.COLUMNS,
-            "Managers that sold a third or more of a position, and who took it up.",
+            "Managers that sold 30 % or more of a position, and who took it up.",
         ),
     ),
 )

@@ -12,9 +12,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline.engine import feeds, lock, tablestate
+from pipeline.engine import feeds, lock, rawfiles, tablestate
 from pipeline.errors import LockedError, StateError, UsageError
 from pipeline.raw.whole import finra, lines
+from pipeline.table import Table
 
 from . import small_tables as small
 
@@ -91,7 +92,7 @@ def test_only_changed_files_are_read(vault: Path, monkeypatch: pytest.MonkeyPatc
     """A new file is read, its neighbours in the same Parquet file are not."""
     small.run(vault)
     opened: list[str] = []
-    real = feeds.chunks
+    real = rawfiles.chunks
 
     def noted(file: Any, offset: int, size: int) -> Any:
         opened.append(file.path.name)
@@ -211,7 +212,7 @@ def test_new_version_of_a_table_or_feed(vault: Path, monkeypatch: pytest.MonkeyP
     small.run(vault)
     (vault / "raw" / FIRST).unlink()
     small.CALLS.clear()
-    newer = small.Table(
+    newer = Table(
         **{name: getattr(small.SUMS, name) for name in small.SUMS.__slots__} | {"version": 2}
     )
     small.run(vault, chain=(newer, small.HALVES))

@@ -445,12 +445,14 @@ DIRT: list[tuple[bytes, str | None]] = [
 def test_dirt_harms_nobody(end: bytes) -> None:
     """Good lines between all kinds of bad ones: nothing lost, each offset right."""
     rng = random.Random(5)
-    pieces, wanted, good = [], [], 0
+    pieces: list[bytes] = []
+    wanted: list[tuple[int, str]] = []
+    good = 0
     for number in range(200):
         symbol = f"S{number}".encode()
         line, reason = rng.choice(DIRT) if number % 2 else (GOOD.replace(b"AAPL", symbol), "")
         line = line.replace(b"AAPL", symbol)
-        offset = sum(map(len, pieces))
+        offset = len(b"".join(pieces))
         wanted += [(offset, reason)] if reason else []
         good += reason == ""
         pieces.append(line + end)

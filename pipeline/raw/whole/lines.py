@@ -113,8 +113,8 @@ def _frame(
     place = np.repeat(np.arange(len(pieces)), [len(own) for own in numbers[1:]])
     facts = {f"file_{name}": [each[name] for _, _, each in pieces] for name in _facts(pieces)}
     told = pl.DataFrame({"source": [source for _, source, _ in pieces], **facts}).cast(pl.String)
-    where = {"_block": pl.Series(place), "_line": np.concatenate(numbers)}
-    return _columns(found, kind).with_columns(**where).hstack(told[place]), count, rejects
+    where = [pl.Series("_block", place), pl.Series("_line", np.concatenate(numbers))]
+    return _columns(found, kind).with_columns(where).hstack(told[place]), count, rejects
 
 
 def _facts(pieces: Sequence[Piece]) -> list[str]:
