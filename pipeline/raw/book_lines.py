@@ -35,7 +35,15 @@ _ID = re.compile(r"\d{1,19}", re.ASCII)
 _MAX_ID = 2**63 - 1
 _SIDES = {"buy": BID, "sell": ASK}
 _BOM = b"\xef\xbb\xbf"
-_decode = msgspec.json.Decoder(float_hook=str).decode
+
+
+class _Number(str):
+    """A JSON number with a fraction as it was written, and no text."""
+
+    __slots__ = ()
+
+
+_decode = msgspec.json.Decoder(float_hook=_Number).decode
 T = TypeVar("T")
 
 

@@ -32,7 +32,7 @@ MAX_SHARES = 10**10
 """Of one trade; more is no trade, and sums of less cannot overflow."""
 
 _POWERS = 10.0 ** np.arange(19)
-_TEXT = re.compile(r"[ -~]{0,32}", re.ASCII)
+_TEXT = re.compile(r"[ -\x7f]{0,32}", re.ASCII)
 SCHEMA: dict[str, Any] = {
     "line": pl.Int64,
     "ts": pl.Int64,
@@ -159,7 +159,7 @@ def _text(record: Record, key: str) -> str:
     value = record.get(key)
     if value is None:
         return ""
-    if not isinstance(value, str) or not _TEXT.fullmatch(value):
+    if type(value) is not str or not _TEXT.fullmatch(value):
         raise BadRecordError(key)
     return value
 

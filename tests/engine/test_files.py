@@ -272,9 +272,19 @@ def test_instruments_are_found_under_raw(tmp_path: Path) -> None:
     for name in (
         *("okx/trades_perps/B", "okx/trades_perps/A", "okx/books_perps/A", "okx/trades_spot/C"),
         *("x_y/open_interest_perps/D", "okx/other_perps/E", "okx/trades_futures/F"),
+        *(
+            "taq/trades/AIG",
+            "taq/quotes/GE",
+            "taq/other/X",
+            "finra/trades/Y",
+            "okx/trades_equities/Z",
+        ),
     ):
         (tmp_path / "raw" / name).mkdir(parents=True)
     (tmp_path / "raw" / "okx" / "trades_perps" / "README.md").write_text("not a folder")
     found = [each.key for each in find_instruments(tmp_path)]
-    assert found == ["okx/perps/A", "okx/perps/B", "okx/spot/C", "x_y/perps/D"]
+    assert found == [
+        *("okx/perps/A", "okx/perps/B", "okx/spot/C"),
+        *("taq/equities/AIG", "taq/equities/GE", "x_y/perps/D"),
+    ]
     assert list(find_instruments(tmp_path / "nowhere")) == []

@@ -22,6 +22,7 @@ from .conftest import NewWorld
 from .feeds import AWAITED as KINDS
 from .feeds import MARKET, make_all
 from .feedstock import CLEAN, COIN, INVERSE, PLAIN, SWAP, UNTIMED, Mix, Stock, make
+from .tape import TAPE
 from .world import (
     GENERATED_KINDS,
     AnyStage,
@@ -85,6 +86,7 @@ MARKETS = (
     *((SWAP, ("trades", "quotes")), (COIN, KINDS), (SWAP, ("trades", "books")), (SWAP, MARKET)),
     *((UNTIMED, ("trades", "books")), (PLAIN, ("books", "quotes")), (SWAP, ("trades",))),
     *((SWAP, KINDS), (UNTIMED, MARKET), (INVERSE, ("trades", "books"))),
+    *((TAPE, ("trades", "quotes")), (TAPE, ("trades",)), (TAPE, ("trades", "quotes"))),
 )
 """Instruments, and the feeds that they have."""
 
@@ -224,7 +226,9 @@ def test_every_byte_of_a_file(shard: int, new_world: NewWorld) -> None:
         shutil.rmtree(world.root)
 
 
-@pytest.mark.parametrize("instrument", [SWAP, PLAIN, UNTIMED], ids=["okx", "plain", "untimed"])
+@pytest.mark.parametrize(
+    "instrument", [SWAP, PLAIN, UNTIMED, TAPE], ids=["okx", "plain", "untimed", "tape"]
+)
 def test_line_by_line(instrument: Instrument, new_world: NewWorld) -> None:
     """A run whenever a few lines have come: nothing is decided by what else is in a block."""
     stock = stock_of(4, instrument, 30)
@@ -249,7 +253,9 @@ def test_line_by_line(instrument: Instrument, new_world: NewWorld) -> None:
     assert_same(world, batch)
 
 
-@pytest.mark.parametrize("instrument", [SWAP, UNTIMED, COIN], ids=["okx", "binance", "coinbase"])
+@pytest.mark.parametrize(
+    "instrument", [SWAP, UNTIMED, COIN, TAPE], ids=["okx", "binance", "coinbase", "tape"]
+)
 def test_every_order_of_arrival(instrument: Instrument, new_world: NewWorld) -> None:
     """Whole feeds that come one after the other, in every order; of the others a byte is there."""
     stock = stock_of(8, instrument)
@@ -275,7 +281,7 @@ def test_byte_by_byte_in_one_vault(new_world: NewWorld) -> None:
     batch, world = new_world(), new_world()
     batch.put(content)
     batch.run()
-    for stage in chain():
+    for stage in world.chain:
         if stage.raw_kind:
             step = 1 if stage.raw_kind == "trades" else 5
             for at in range(0, sizes(content)[stage.raw_kind], step):
@@ -408,7 +414,7 @@ def test_a_run_without_new_data_changes_nothing(ending: str, new_world: NewWorld
     world.put(stock.content())
     world.run()
     before = world.stamps()
-    assert len(before) > len(chain())
+    assert len(before) > len(world.chain)
     for _ in range(2):
         world.run()
         assert world.stamps() == before
