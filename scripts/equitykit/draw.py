@@ -278,18 +278,18 @@ def _prices(rng: np.random.Generator, market: Drawn, pressure: Floats) -> None:
     common = rng.normal(0.0003, 0.009, days)
     beta = rng.uniform(0.6, 1.4, symbols)
     own = rng.normal(0, 0.013, (days, symbols))
-    moves = common[:, None] * beta + own + 0.02 * np.clip(pressure, -2, 2)
+    moves = np.outer(common, beta) + own + 0.02 * np.clip(pressure, -2, 2)
     moves = np.column_stack([moves, common])
     start = np.append(60 * np.exp(rng.normal(0, 0.5, symbols)), 400.0)
     worth = start * np.cumprod(1 + np.clip(moves, -0.4, 0.4), axis=0)
     pays = np.append(rng.random(symbols) < PAYING, True)
-    paid = np.ones((days, symbols + 1))
+    paid: Floats = np.ones((days, symbols + 1))
     quarter = market.quarter_of_day
     ex_day = np.flatnonzero(np.diff(quarter, prepend=quarter[0])) + 20
     paid[ex_day[ex_day < days]] = np.where(pays, 1 - 0.005, 1.0)
     split = np.column_stack([market.split, np.ones(days)])
     market.close = np.round(worth * np.cumprod(paid, axis=0) / split, 2)
-    later: Floats = np.cumprod(paid[::-1], axis=0)[::-1]
+    later = np.asarray(np.cumprod(paid[::-1], axis=0), np.float64)[::-1]
     # of a day's close what was paid out on later days is taken off, as vendors do
     ahead = np.vstack([later[1:], np.ones(symbols + 1)])
     market.adjusted = market.close * ahead * split / split[-1]
