@@ -127,7 +127,7 @@ def flows(attributed: pl.DataFrame, truth: pl.DataFrame, routes: pl.DataFrame) -
     both = attributed.join(true.rename({"shares": "true"}), on=keys, how="left").join(
         parts, on=["broker_mpid", "institution_cik"], how="left"
     )
-    real = (pl.col("true").fill_null(0).abs() * pl.col("share")).alias("real")
+    real = (pl.col("true").abs() * pl.col("share")).fill_null(0).alias("real")
     both = both.with_columns(real, common=pl.min_horizontal("shares", real))
     given, common = _sum(both["shares"]), _sum(both["common"])
     group = ["symbol", "institution_cik", pl.col("trade_date").dt.truncate("1q").alias("quarter")]

@@ -216,26 +216,45 @@ def _cases(cases: dict[str, list[Mapped]]) -> Iterator[str]:
             *(str(sum(one.true for one in several)), _number(strongest)),
         )
     yield ""
-    yield "- Too little history gives no observation, no strength and no confidence, never a guess: a"
-    yield "  quarter is measured against two or more before it, and of managers that stopped filing"
-    yield "  nothing is known."
-    yield "- One symbol for a year gives four observations: a strength of 4 / 24 at most."
-    yield "- A venue that many share as home moves with everybody's trading; the ranks then say little"
-    yield "  about whose."
-    yield "- More symbols and more quarters are what helps: `lookback_days` under `[broker_map]` looks"
-    yield "  further back than the year that the recipe asks for, if habits last that long."
+    yield from _broken(cases)
+    yield "- Too little history gives no observation, no strength and no confidence, never a guess:"
+    yield "  a quarter is measured against two or more before it, and of managers that stopped"
+    yield "  filing nothing is known."
+    yield "- One symbol for a year gives four observations: a strength of 4 / 24 at most, whatever"
+    yield "  the confidence."
+    yield "- A venue that many share as home moves with everybody's trading; the ranks then say"
+    yield "  little about whose."
+    yield "- More symbols and more quarters are what helps: `lookback_days` under `[broker_map]`"
+    yield "  looks further back than the year that the recipe asks for, if habits last that long."
     yield ""
+
+
+def _broken(cases: dict[str, list[Mapped]]) -> Iterator[str]:
+    """Where fewer of the found are true than promised, by more than chance."""
+    broken = []
+    for text, several in cases.items():
+        found = sum(one.pairs.found[0] for one in several)
+        right = sum(one.pairs.found[1] for one in several)
+        if any(one.true for one in several) and wilson(right, found)[1] < SURE:
+            broken.append(f"{text} ({_percent(right / found)})")
+    if broken:
+        yield f"- Fewer of the found are true than the {_percent(SURE)} promised, by more than"
+        yield "  chance:"
+        yield f"  {'; '.join(broken)}."
+        yield "  Venues share one total. Where many managers have homes, the trading of those who"
+        yield "  have none shows at the venues that are nobody's home: an association, but not the"
+        yield "  one that was looked for."
 
 
 def _flows(scores: Scores) -> Iterator[str]:
     yield "## Are attributed flows right?"
     yield ""
-    yield "The map is made with what was known a year before the end, the flows are those of the year"
-    yield "behind it. Hit: of the shares given to a manager at a venue on a day, the part that it"
-    yield "traded there; by quarter: over all days and venues. Reached: of what managers traded at"
-    yield "venues, the part that they were given. Side right: of the rows with a side, of a manager"
-    yield "that did trade the symbol that day. *Dealt again*: by a map whose managers' names were"
-    yield "shuffled. Means over the markets."
+    yield "The map is made with what was known a year before the end, the flows are those of the"
+    yield "year behind it. Hit: of the shares given to a manager at a venue on a day, the part that"
+    yield "it traded there; by quarter: over all days and venues. Reached: of what managers traded"
+    yield "at venues, the part that they were given. Side right: of the rows with a side, of a"
+    yield "manager that did trade the symbol that day. *Dealt again*: by a map whose managers'"
+    yield "names were shuffled. Means over the markets."
     yield ""
     columns = ("rows", "hit", "hit by quarter", "reached", "rows with a side", "side right")
     yield from _head("known", "map", *columns)
@@ -256,12 +275,13 @@ def _flows(scores: Scores) -> Iterator[str]:
     all_hit = _mean([each.by_confidence[LEAST[0]].hit for each in scores.flows])
     top_hit = _mean([each.by_confidence[LEAST[-1]].hit for each in scores.flows])
     yield ""
-    yield "The side is made from the 13F and the day's imbalance, not from the map: it is right in"
-    yield f"{_percent(right[0])} of rows by the map as found and in {_percent(right[1])} by the one"
-    yield f"dealt again. Before the 13F is known it is right in {_percent(early)}. Of all shares that"
-    yield f"were attributed {_percent(all_hit)} hit who traded them, of those at a confidence of"
-    yield f"{LEAST[-1]:.1f} or more {_percent(top_hit)}. Pairs without a significant association"
-    yield "cannot reach 0.27 (strength 0.30 x 0.9): `min_confidence` above it leaves only the others."
+    yield "The side is made from the 13F and the day's imbalance, not from the map: it is right"
+    yield f"in {_percent(right[0])} of rows by the map as found and in {_percent(right[1])} by the"
+    yield f"one dealt again. Before the 13F is known it is right in {_percent(early)}. Of all"
+    yield f"shares that were attributed {_percent(all_hit)} hit who traded them, of those at a"
+    yield f"confidence of {LEAST[-1]:.1f} or more {_percent(top_hit)}. Pairs without a significant"
+    yield "association cannot reach 0.27 (strength 0.30 x 0.9): a `min_confidence` above that"
+    yield "leaves only the others."
     yield ""
 
 
