@@ -9,73 +9,20 @@ imbalance. Statistical association, not identification.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from pipeline.equities import NOTICE, quarters, splits
-from pipeline.equities.candidates import GROUP, by_venue, holders
-from pipeline.equities.positions import MANAGER, changes, resolve
+from pipeline.equities.candidates import holders
+from pipeline.equities.portions import Params, portions
+from pipeline.equities.positions import changes, resolve
 from pipeline.equities.sessions import Days, trading_days
-from pipeline.equities.venue_days import (
-    FLOOR_SLACK,
-    NOWCAST,
-    PUBLISHED,
-    WEIGHTS,
-    Volumes,
-    daily,
-    nowcast,
-    spread,
-    weekly,
-)
+from pipeline.equities.venue_days import Volumes, daily, nowcast, spread, weekly
 from pipeline.layers import Column
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-
-BATCH_ROWS = 2_000_000
-"""Rows that are looked at together; memory, not results, depends on it."""
-
-_ROUNDING = 1e-12
-
-
-class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Settings of `[attribution]`.
-
-    Attributes:
-        as_of: only what was known by the end of this day; null: everything there is.
-        min_confidence: rows below it are left out, and counted.
-        nowcast_cap: the most that a nowcast may be confident.
-        nowcast_days: a nowcast's last published week began less than so many days before.
-        off_exchange_lag_days: when a day's off-exchange volume is known, in days after it.
-        stale_quarters: a manager's report may be so many quarters older than the day's.
-        qualities: confidence in a day's volume, by what the week was spread with: off-exchange
-            volume, consolidated volume, IEX volume, equal parts.
-        change_weight, imbalance_weight: what the sign of the quarter's change and the order
-            imbalance count in g; `imbalance_alone` while no change is known.
-        imbalance_full: the order imbalance that counts in full.
-        side_from: from this |g| on a side is told.
-    """
-
-    as_of: date | None = None
-    min_confidence: Share = 0.0
-    nowcast_cap: Share = 0.5
-    nowcast_days: Annotated[int, msgspec.Meta(ge=8)] = 49
-    off_exchange_lag_days: Annotated[int, msgspec.Meta(ge=0)] = 1
-    stale_quarters: Annotated[int, msgspec.Meta(ge=0)] = 2
-    qualities: tuple[Share, Share, Share, Share] = (0.9, 0.85, 0.8, 0.7)
-    change_weight: Share = 0.6
-    imbalance_weight: Share = 0.4
-    imbalance_alone: Share = 0.5
-    imbalance_full: Annotated[float, msgspec.Meta(gt=0)] = 0.2
-    side_from: Share = 0.2
-
+__all__ = ["COLUMNS", "SCHEMA", "Attributed", "Params", "attribute", "attributed"]
 
 COLUMNS = (
     Column("symbol", "string", "", "as FINRA names it"),
@@ -198,8 +145,8 @@ def attributed(
 ) -> Attributed:
     """Give venue volume to managers.
 
-    Symbols do not touch each other: those of a large market can be asked for in parts, which
-    bounds the memory.
+    Symbols do not touch each other: those of a large market can be asked for in parts, so that
+    the result of each fits into memory.
 
     Args:
         ats: `week_start`, `symbol`, `mpid`, `shares`, `trades`, `published`.
@@ -239,20 +186,13 @@ def attributed(
         prices = prices.filter(pl.col("date") <= as_of)
     moved = changes(known, splits.factors(prices, known.holdings))
     asked = venue_days["quarter"].unique().sort().to_list()
-    several = by_venue(
-        holders(known, moved, asked, settings.stale_quarters).join(
-            venue_days.select("symbol").unique(), on="symbol", how="semi"
-        ),
-        broker_map,
-    )
+    several = holders(known, moved, asked, settings.stale_quarters)
     map_date = broker_map["as_of"].max() if "as_of" in broker_map.columns else None
-    parts, dropped = [], 0
-    for rows, candidate in _paired(venue_days, several):
-        part, below = _given(rows, candidate, settings)
+    parts, dropped = [pl.DataFrame(schema=SCHEMA).drop("map_date")], 0
+    for part, below in portions(venue_days, several, broker_map, settings):
         parts.append(part)
         dropped += below
-    flows = pl.concat(parts) if parts else pl.DataFrame(schema=SCHEMA).drop("map_date")
-    flows = flows.with_columns(map_date=pl.lit(map_date, pl.Date))
+    flows = pl.concat(parts).with_columns(map_date=pl.lit(map_date, pl.Date))
     return Attributed(flows.select(list(SCHEMA)), dropped, published.undated)
 
 
@@ -289,86 +229,3 @@ def _volumes(
         return frames
     known = pl.col("date") + pl.duration(days=lag_days) <= as_of
     return Volumes(*(frame.filter(known) for frame in frames))
-
-
-def _paired(
-    venue_days: pl.DataFrame, several: pl.DataFrame
-) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    """Each venue's day beside each of its candidates, row by row, a batch at a time."""
-    groups = (
-        several.group_by(GROUP, maintain_order=True)
-        .agg(number=pl.len())
-        .with_columns(start=pl.col("number").cum_sum() - pl.col("number"))
-    )
-    rows = venue_days.join(groups, on=GROUP, how="inner", maintain_order="left")
-    number = rows["number"].cast(pl.Int64).to_numpy()
-    start = rows["start"].cast(pl.Int64).to_numpy()
-    ends = np.cumsum(number)
-    low = 0
-    while low < len(rows):
-        done = int(ends[low - 1]) if low else 0
-        high = max(low + 1, int(np.searchsorted(ends, done + BATCH_ROWS, side="right")))
-        counts = number[low:high]
-        first = np.repeat(start[low:high] - (ends[low:high] - counts - done), counts)
-        place = first + np.arange(len(first))
-        yield rows[np.repeat(np.arange(low, high), counts)], several[place]
-        low = high
-
-
-def _given(rows: pl.DataFrame, candidate: pl.DataFrame, params: Params) -> tuple[pl.DataFrame, int]:
-    """What each candidate is given; and how many rows were not confident enough."""
-    volume, strength = rows["shares"].to_numpy(), candidate["strength"].to_numpy()
-    shares = np.floor(strength * volume / candidate["whole"].to_numpy() + FLOOR_SLACK)
-    tendency = lean(
-        candidate["sign"].cast(pl.Float64).fill_null(float("nan")).to_numpy(),
-        rows["order_imbalance"].fill_null(float("nan")).to_numpy(),
-        params,
-    )
-    quality = np.array(params.qualities)[rows["weights"].to_numpy()]
-    sure = strength * quality * (0.5 + 0.5 * np.abs(tendency))
-    is_nowcast = rows["is_nowcast"].to_numpy()
-    sure = np.where(is_nowcast, np.minimum(sure, params.nowcast_cap), sure)
-    is_there = shares >= 1
-    is_sure = sure >= params.min_confidence - _ROUNDING
-    week = rows["week_shares"].to_numpy()
-    trades = np.floor(rows["week_trades"].to_numpy() * (shares / week) + FLOOR_SLACK)
-    side = np.where(np.abs(tendency) < params.side_from - _ROUNDING, 0, np.sign(tendency))
-    found = pl.DataFrame(
-        {
-            "symbol": rows["symbol"],
-            "trade_date": rows["date"],
-            "institution_id": candidate[MANAGER],
-            "institution_cik": candidate[MANAGER],
-            "broker_mpid": rows["mpid"],
-            "flow_direction": pl.Series(["sell", "unknown", "buy"]).gather(
-                side.astype(np.int64) + 1
-            ),
-            "shares": shares.astype(np.int64),
-            "trades": trades.astype(np.int64),
-            "attribution_confidence": sure,
-            "source": pl.Series([f"finra_ats/{name}" for name in WEIGHTS]).gather(rows["weights"]),
-            "venue_id": rows["mpid"],
-            "mode": pl.Series([PUBLISHED, NOWCAST]).gather(is_nowcast.astype(np.int64)),
-            "available_date": _latest(rows, candidate),
-        }
-    )
-    return found.filter(pl.Series(is_there & is_sure)), int((is_there & ~is_sure).sum())
-
-
-def _latest(rows: pl.DataFrame, candidate: pl.DataFrame) -> pl.Series:
-    """When all that a row stands on was known."""
-    several = rows.select("available_date", "known_day").with_columns(candidate["known_date"])
-    return several.select(pl.max_horizontal(pl.all()).alias("available_date")).to_series()
-
-
-def lean(sign: Floats, imbalance: Floats, params: Params) -> Floats:
-    """g, from -1 (selling) to 1 (buying).
-
-    Args:
-        sign: of the quarter's change of position, NaN where that is not known.
-        imbalance: the day's order imbalance, NaN where it is not known; that counts 0.
-        params: settings.
-    """
-    told = np.clip(np.nan_to_num(imbalance) / params.imbalance_full, -1.0, 1.0)
-    with_change = params.change_weight * sign + params.imbalance_weight * told
-    return np.where(np.isnan(sign), params.imbalance_alone * told, with_change)
