@@ -12,10 +12,10 @@ made as a whole every time and cannot be of two kinds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
@@ -67,12 +67,22 @@ class Feed:
     version: int = 1
 
 
+Part = tuple[str, "pl.DataFrame"]
+"""A part of a layer that has a file of its own, by its name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a table's computation gives: polars frames by layer, and words for the user."""
+    """What a table's computation gives.
 
-    rows: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
+    Attributes:
+        rows: by layer its rows, or its parts one after the other, so that a large table need not
+            be held as a whole.
+        notes: words for the user; complete when the last part has been given.
+    """
+
+    rows: Mapping[str, pl.DataFrame | Iterable[Part]]
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,8 @@ class Table(Generic[P]):
     Attributes:
         name: its command and its section in flowvault.toml.
         layers: what it makes.
-        keys: by layer, the columns that tell its rows apart; rows are kept in their order.
+        keys: by layer, the columns that tell its rows apart; the rows of a file are kept in
+            their order.
         reads: feeds, layers of other tables and layers of stages.
         compute: from the frames and parameters to the rows of each layer. The third argument is
             the day whose knowledge counts, None for all there is: the frames of feeds hold

@@ -12,7 +12,7 @@ import polars as pl
 
 from pipeline import tables
 from pipeline.engine.runner import Vault
-from pipeline.engine.tables import computed, frame
+from pipeline.engine.tables import frame, in_parts, nothing
 from pipeline.table import Table
 from pipeline.tables import frames as own
 from pipeline.tables import micro_signals
@@ -75,7 +75,7 @@ def _answer(vault: Vault, period: Period) -> Answer:
     params = vault.settings.table_params(micro_signals.TABLE.name, micro_signals.Params)
     is_own = pl.col("symbol") == period.symbol
     metrics, classes = own.metrics(frames).filter(is_own), own.classification(frames).filter(is_own)
-    flows = frames[FLOWS].filter(is_own).collect()
+    flows = own.flows(frames).filter(is_own).collect()
     inside = pl.col("trade_date").is_between(period.first, period.last)
     is_sure = pl.col("attribution_confidence") >= period.min_confidence - 1e-12
     below = flows.filter(inside & ~is_sure)
@@ -122,9 +122,11 @@ def _compute(
         # symbols do not touch each other here
         given["finra_ats"] = given["finra_ats"].filter(symbol=period.symbol)
     params: msgspec.Struct = vault.settings.table_params(table.name, table.params)
-    rows, notes = computed(table, given, params, period.on)
-    frames.update({name: each.lazy() for name, each in rows.items()})
-    return notes
+    done = table.compute(given, params, period.on)
+    for layer in table.layers:
+        parts = [rows for _, rows in in_parts(done, layer, table.keys[layer.name])]
+        frames[layer.name] = pl.concat([nothing(layer.name), *parts]).lazy()
+    return tuple(done.notes)
 
 
 def _known(vault: Vault, name: str, on: date) -> pl.LazyFrame:

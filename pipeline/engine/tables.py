@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from pipeline.engine.stagelayers import StageLayer
 from pipeline.engine.tablestate import FeedState, Listing, SourceMark, TableState
 from pipeline.errors import DiskError, FlowvaultError
 from pipeline.layers import Layer
-from pipeline.table import Frames, Table
+from pipeline.table import Frames, Made, Part, Table
 from pipeline.tables.frames import BARS, TAPE_STAGES
 
 WHAT = "the market-wide tables"
@@ -99,15 +98,10 @@ class Inputs:
 
     def look_up(self, name: str, seen: dict[str, SourceMark]) -> tuple[str, int]:
         """The digest and number of the rows of an input; `seen` spares reading files again."""
-        root = self.vault.root
         if name in TAPE_STAGES:
-            return StageLayer(root, name).digest(seen)
-        if name in tables.feeds():
-            state = feed_state(root, name)
-            rows = sum(each.rows for each in state.outputs.values()) if state else 0
-            return (state.digest if state else ""), rows
-        listing = listing_of(root, name)
-        return (listing.digest, listing.rows) if listing else ("", 0)
+            return StageLayer(self.vault.root, name).digest(seen)
+        listed = listings(self.vault.root, name)
+        return ("", 0) if listed is None else tablestate.digest_of_all(listed)
 
     def frames(self, names: Sequence[str]) -> Frames:
         """All rows of the inputs."""
@@ -159,30 +153,36 @@ class TableRun:
         """Finish or undo what a dead run left; whether all files are there."""
         missing = set()
         for name, shelf in self._shelves.items():
-            listing = state.outputs.get(name) if state is not None else None
-            missing |= shelf.recover({listing.name: listing.digest} if listing else {})
-            missing |= {name} if listing is None else set()
+            known = state.outputs.get(name) if state is not None else None
+            missing |= shelf.recover(_names(known or {}))
+            missing |= {name} if known is None else set()
         return not missing
 
     def _make(self, fresh: TableState, old: TableState | None) -> None:
         """Compute, write and commit."""
-        rows, notes = computed(self.table, self.inputs.frames(self.table.reads), self.params, None)
-        self.outcome.notes += notes
+        frames = self.inputs.frames(self.table.reads)
+        done = self.table.compute(frames, self.params, None)
         for layer in self.table.layers:
-            data = to_bytes(rows[layer.name], {})
-            digest = digest_of(data)
-            name = parquet_name(layer.name, digest)
-            before = old.outputs.get(layer.name) if old is not None else None
-            shelf = self._shelves[layer.name]
-            if before is None or before.digest != digest or not (shelf.folder / name).exists():
-                shelf.put(name, data)
-                shelf.write()
-            fresh.outputs[layer.name] = Listing(name, digest, rows[layer.name].height)
-            self.outcome.counts.rows_out += rows[layer.name].height
+            shelf, known = self._shelves[layer.name], old.outputs.get(layer.name, {}) if old else {}
+            there = {each.name for each in known.values() if (shelf.folder / each.name).exists()}
+            found = fresh.outputs.setdefault(layer.name, {})
+            for part, rows in in_parts(done, layer, self.table.keys[layer.name]):
+                data = to_bytes(rows, {})
+                digest = digest_of(data)
+                stem = layer.name if part == layer.name else f"{layer.name}.{part}"
+                found[part] = Listing(parquet_name(stem, digest), digest, rows.height)
+                if found[part].name not in there:
+                    shelf.put(found[part].name, data)
+                self.outcome.counts.rows_out += rows.height
+            shelf.write()
+        self.outcome.notes += done.notes
         tablestate.save(self._path, fresh)
-        for layer_name, shelf in self._shelves.items():
-            listing = fresh.outputs[layer_name]
-            shelf.publish({listing.name: listing.digest})
+        for name, shelf in self._shelves.items():
+            shelf.publish(_names(fresh.outputs[name]))
+
+
+def _names(listed: Mapping[str, Listing]) -> dict[str, str]:
+    return {each.name: each.digest for each in listed.values()}
 
 
 def fresh_state(
@@ -203,37 +203,25 @@ def is_made_of(state: TableState, fresh: TableState) -> bool:
     return all(getattr(state, name) == getattr(fresh, name) for name in names)
 
 
-def computed(
-    table: Table[Any], frames: Frames, params: msgspec.Struct, on: date | None
-) -> tuple[Mapping[str, pl.DataFrame], tuple[str, ...]]:
-    """Compute a table: its rows in the declared columns and order, and words for the user."""
-    done = table.compute(frames, params, on)
-    return {
-        layer.name: _in_order(done.rows[layer.name], layer, table.keys[layer.name])
-        for layer in table.layers
-    }, done.notes
-
-
-def _in_order(rows: pl.DataFrame, layer: Layer, key: Sequence[str]) -> pl.DataFrame:
+def in_parts(done: Made, layer: Layer, key: Sequence[str]) -> Iterator[Part]:
+    """The rows of a layer, part by part, in the declared columns and order."""
+    rows = done.rows[layer.name]
     columns = [pl.col(each.name).cast(polars_type(each.dtype)) for each in layer.columns]
-    chosen = rows.select(columns)
-    others = [name for name in chosen.columns if name not in key]
-    return chosen.sort([*key, *others])
+    for part, each in [(layer.name, rows)] if isinstance(rows, pl.DataFrame) else rows:
+        yield part, each.select(columns).sort(key, maintain_order=True)
 
 
 # -- what is committed -----------------------------------------------------
 
 
-def feed_state(vault: Path, name: str) -> FeedState | None:
-    """The committed state of a feed."""
-    return tablestate.load(tablestate.path_of(vault, name), FeedState)[0]
-
-
-def listing_of(vault: Path, layer: str) -> Listing | None:
-    """The committed file of a table's layer."""
-    table = tables.layers()[layer][1]
+def listings(vault: Path, name: str) -> dict[str, Listing] | None:
+    """The committed files of a feed or of a table's layer, by part; None if never made."""
+    if name in tables.feeds():
+        feed, _ = tablestate.load(tablestate.path_of(vault, name), FeedState)
+        return None if feed is None else feed.outputs
+    table = tables.layers()[name][1]
     state, _ = tablestate.load(tablestate.path_of(vault, table.name), TableState)
-    return state.outputs.get(layer) if state is not None else None
+    return None if state is None else state.outputs.get(name)
 
 
 def frame(vault: Path, name: str) -> pl.LazyFrame:
@@ -246,13 +234,9 @@ def frame(vault: Path, name: str) -> pl.LazyFrame:
 
 def files(vault: Path, name: str) -> list[Path]:
     """The committed Parquet files of a feed or table."""
-    if name in tables.feeds():
-        layer, state = tables.feeds()[name].layer, feed_state(vault, name)
-        listed = [state.outputs[part] for part in sorted(state.outputs)] if state else []
-    else:
-        layer, listing = tables.layers()[name][0], listing_of(vault, name)
-        listed = [listing] if listing else []
-    return [as_it_is(vault / "derived" / layer.folder / each.name) for each in listed]
+    layer = tables.feeds()[name].layer if name in tables.feeds() else tables.layers()[name][0]
+    folder, listed = vault / "derived" / layer.folder, listings(vault, name) or {}
+    return [as_it_is(folder / listed[part].name) for part in sorted(listed)]
 
 
 def parts_of(name: str) -> list[str]:

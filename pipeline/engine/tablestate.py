@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from pipeline.engine import state as states
+from pipeline.engine.shelf import digest_of
 from pipeline.engine.state import Counts
 
 _DEPTH = len(("file", "tables", "state"))
@@ -53,16 +55,9 @@ class FeedState(msgspec.Struct):
     outputs: dict[str, Listing] = {}
     counts: Counts = msgspec.field(default_factory=Counts)
 
-    @property
-    def digest(self) -> str:
-        """Tells whether the rows are others than they were."""
-        from pipeline.engine.shelf import digest_of  # noqa: PLC0415
-
-        return digest_of(msgspec.json.encode(sorted(each.digest for each in self.outputs.values())))
-
 
 class TableState(msgspec.Struct):
-    """A table as it is: what it was made from, and by layer its one file."""
+    """A table as it is: what it was made from, and by layer and part its files."""
 
     table: str
     code_version: int
@@ -70,8 +65,14 @@ class TableState(msgspec.Struct):
     schema: int = SCHEMA
     generation: int = 0
     inputs: dict[str, str] = {}
-    outputs: dict[str, Listing] = {}
+    outputs: dict[str, dict[str, Listing]] = {}
     seen: dict[str, SourceMark] = {}
+
+
+def digest_of_all(files: Mapping[str, Listing]) -> tuple[str, int]:
+    """What tells whether the rows of several files are others than they were; their number."""
+    digests = sorted(each.digest for each in files.values())
+    return digest_of(msgspec.json.encode(digests)), sum(each.rows for each in files.values())
 
 
 T = TypeVar("T", FeedState, TableState)

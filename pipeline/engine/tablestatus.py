@@ -51,6 +51,10 @@ def _table(inputs: Inputs, table: Table[Any]) -> list[dict[str, Any]]:
     except FlowvaultError as error:
         return [{**head, "error": error.message} for head in heads]
     return [
-        {**head, "rows": state.outputs[head["layer"]].rows, "is_current": is_current}
+        {
+            **head,
+            "rows": tablestate.digest_of_all(state.outputs[head["layer"]])[1],
+            "is_current": is_current,
+        }
         for head in heads
     ]

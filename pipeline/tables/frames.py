@@ -124,6 +124,12 @@ def _both(frames: Frames, name: str, schema: dict[str, pl.DataType]) -> pl.DataF
     return pl.concat(parts).sort("symbol", "trade_date").collect()
 
 
+def flows(frames: Frames) -> pl.LazyFrame:
+    """Institutional flows, as far as period signals look at them; not collected."""
+    columns = ("symbol", "trade_date", "shares", "attribution_confidence", "mode")
+    return frames["micro_institutional_flow"].select(*columns, "available_date")
+
+
 def known(rows: pl.DataFrame, on: date | None) -> pl.DataFrame:
     """Of dated rows those that could be known on the evening of a day."""
     if on is None:

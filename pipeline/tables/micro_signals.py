@@ -21,15 +21,17 @@ Params = signals.Params
 
 
 def _compute(frames: Frames, params: Params, on: date | None) -> Made:
-    tables = [own.metrics(frames), own.classification(frames), frames[FLOWS].collect()]
-    metrics, classes, flows = (own.known(each, on) for each in tables)
-    days = own.calendar(frames)
-    seen = pl.concat([each.select("trade_date") for each in (metrics, classes, flows)])
-    several = seen.select(quarters.number(pl.col("trade_date")).unique().sort()).to_series()
+    metrics, classes = own.known(own.metrics(frames), on), own.known(own.classification(frames), on)
+    flows, days = own.flows(frames), own.calendar(frames)
+    dated = [each.lazy().select("trade_date").unique() for each in (metrics, classes, flows)]
+    number = quarters.number(pl.col("trade_date"))
+    several = pl.concat(dated).select(number.unique().sort()).collect().to_series()
     parts = [pl.DataFrame(schema=signals.SCHEMA)]
-    for number in several:
-        first, last = quarters.first_day(number), quarters.last_day(number)
-        parts.append(period(metrics, classes, flows, days, first, last, params))
+    for quarter in several:
+        first, last = quarters.first_day(quarter), quarters.last_day(quarter)
+        # a quarter's flows at a time: there may be many
+        near = own.known(flows.filter(pl.col("trade_date").is_between(first, last)).collect(), on)
+        parts.append(period(metrics, classes, near, days, first, last, params))
     return Made({NAME: pl.concat(parts)})
 
 

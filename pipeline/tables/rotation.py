@@ -29,7 +29,7 @@ def _compute(frames: Frames, params: Params, on: date | None) -> Made:
         own.prices(frames),
         own.metrics(frames),
         own.classification(frames),
-        frames[FLOWS].collect(),
+        own.flows(frames).collect(),
         own.calendar(frames),
         chosen,
     )

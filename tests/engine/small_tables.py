@@ -22,7 +22,7 @@ from pipeline.instrument import packaged_table
 from pipeline.layers import Column, Layer
 from pipeline.raw.whole import finra, prices
 from pipeline.settings import Settings
-from pipeline.table import Frames, Made, Table
+from pipeline.table import Frames, Made, Part, Table
 
 Tree = dict[str, bytes]
 
@@ -51,9 +51,14 @@ def _halves(frames: Frames, _params: Params, _on: date | None) -> Made:
     CALLS.append("halves")
     sums = frames["sums"].with_columns(half=pl.col("shares") / 2).collect()
     last = frames["prices_daily"].group_by("symbol").agg(pl.col("close").last()).collect()
-    return Made(
-        {"halves": sums.join(last, on="symbol", how="left"), "few": sums.head(0)}, ("a word",)
-    )
+    words: list[str] = []
+
+    def parts() -> Iterator[Part]:
+        for symbol, rows in sums.sort("symbol").join(last, "symbol", how="left").group_by("symbol"):
+            yield str(symbol[0]), rows
+        words.append("a word")
+
+    return Made({"halves": parts(), "few": sums.head(0)}, words)
 
 
 def _layer(name: str, *columns: tuple[str, str]) -> Layer:

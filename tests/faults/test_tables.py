@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import random
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -94,12 +95,11 @@ class Stand:
         return None
 
     def _rows(self, layer: str) -> list[pl.DataFrame]:
-        empty = small.table(self.root / "nowhere", layer)
-        return [empty, *(pl.read_parquet(d) for n, d in self._parquet() if f"/{layer}/" in n)]
-
-    def _parquet(self) -> list[tuple[str, bytes]]:
-        several = (*self.old.items(), *self.new.items())
-        return [(name, data) for name, data in several if name.endswith(".parquet")]
+        known = [small.table(self.root / "nowhere", layer)]
+        for files in (self.old, self.new):
+            parts = [files[name] for name in sorted(files) if f"/{layer}/" in name]
+            known += [pl.concat([pl.read_parquet(data) for data in parts])] if parts else []
+        return known
 
 
 @pytest.fixture(params=[0, 1], ids=["first", "then"])
@@ -269,8 +269,9 @@ def test_two_at_once(forks: Forks, scratch: Path) -> None:
     small.write(scratch, FIRST)
     told = scratch / "told"
     holder = forks.start("hold_tables", vault=scratch, told=told)
-    while not told.exists():
-        assert holder.pid
+    until = time.monotonic() + 10
+    while not told.exists() and time.monotonic() < until:
+        time.sleep(0.002)
     second = forks.start("cli", argv=["--vault", str(scratch), "broker_map"])
     assert second.wait() == 75, second.words
     assert f"process {holder.pid} " in second.words

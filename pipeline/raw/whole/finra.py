@@ -170,11 +170,15 @@ def _daily() -> Lines:
 
 def _of_all_markets(rows: pl.DataFrame) -> pl.DataFrame:
     """One row a symbol, also where each reporting facility has a line of its own."""
-    return rows.group_by("source", "date", "symbol", maintain_order=True).agg(
-        # FINRA writes six decimals; integers add up the same in any order
-        (pl.col("total_volume", "short_volume") * 1e6).round().cast(pl.Int64).sum() / 1e6,
-        pl.col("market").drop_nulls().str.join(","),
-    )
+    # FINRA writes six decimals; integers add up the same in any order
+    sums = {
+        name: pl.when(pl.len() == 1)
+        .then(pl.col(name).first())
+        .otherwise((pl.col(name) * 1e6).round().cast(pl.Int64).sum() / 1e6)
+        for name in ("total_volume", "short_volume")
+    }
+    groups = rows.group_by("source", "date", "symbol", maintain_order=True)
+    return groups.agg(**sums, market=pl.col("market").drop_nulls().str.join(","))
 
 
 REGSHO = Feed(
