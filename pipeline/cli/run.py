@@ -89,7 +89,6 @@ def duration_us(text: str | None) -> int | None:
 
 def stage_command(name: str) -> click.Command:
     """The command of one stage."""
-
     example = "AIG" if "US equities" in stages.SUMMARY[name] else "BTC-USDT-SWAP"
 
     @click.command(
