@@ -21,7 +21,7 @@ REPO = Path(__file__).resolve().parents[1]
 COMMANDS = cli.list_commands(click.Context(cli))
 DTYPES = re.compile(
     r"float|int|bool|string|list|object|list\[\w+\]|"
-    r"u?int(8|16|32|64)|float(32|64)|date|timestamp\[us, UTC\]"
+    r"date|u?int(8|16|32|64)|float(32|64)|timestamp\[us, UTC\]"
 )
 
 

@@ -112,9 +112,10 @@ def duration_us(text: str | None) -> int | None:
 
 def stage_command(name: str) -> click.Command:
     """The command of one stage."""
+    example = "AIG" if "US equities" in stages.SUMMARY[name] else "BTC-USDT-SWAP"
 
     @click.command(
-        name, help=stages.SUMMARY[name], epilog=f"Example: flowvault {name} -i BTC-USDT-SWAP"
+        name, help=stages.SUMMARY[name], epilog=f"Example: flowvault {name} -i {example}"
     )
     @instrument_options
     @click.option("--no-upstream", is_flag=True, help="Do not run the stages it reads first.")

@@ -38,7 +38,7 @@ def trade_lines(day: str, trades: Sequence[Trade]) -> bytes:
     """A day file of trades."""
     lines = []
     for seq, (clock, price, size, *rest) in enumerate(trades):
-        cond, corr = (*rest, *("", 0)[len(rest) :])
+        cond, corr = [*rest, "", 0][:2] if len(rest) != 1 else [*rest, 0]
         row = {"ts": stamp(day, clock), "seq": seq, "ex": "N", "price": price, "size": size}
         lines.append(json.dumps(row | {"cond": cond, "corr": corr}).encode() + b"\n")
     return b"".join(lines)

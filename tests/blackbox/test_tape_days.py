@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from pipeline import stages
+from pipeline.calc.day_measures import slope
 from pipeline.calc.ols import correlation
 from pipeline.engine.runner import Vault, run_stages
 from pipeline.errors import DataError, FlowvaultError
-from pipeline.stages.metrics_daily import slope
 from tests.laws.tape import TAPE
 from tests.laws.world import World, unsynced
 
@@ -187,7 +187,7 @@ def test_excluded_trades_make_no_ticks(tmp_path: Path) -> None:
 
 
 def test_conditions_in_another_format_stop_the_day_and_say_what_to_do(tmp_path: Path) -> None:
-    """One unreadable condition among many leaves its trade out; if there are many, it is an error."""
+    """One unreadable condition leaves its trade out; if there are many, it is an error."""
     trades: list[Trade] = [(f"10:{n // 60:02d}:{n % 60:02d}", 10.0, 1, "1") for n in range(99)]
     world = one_day(tmp_path / "one", [*trades, ("11:00:00", 10, 1, "@")], None)
     assert daily(world)[0]["total_volume"] == 99
@@ -333,7 +333,7 @@ def test_weeks_in_which_the_clocks_change(days: tuple[str, ...], tmp_path: Path)
     """The session follows New York: all days give the same numbers."""
     trades: list[Trade] = [("09:30:00", 10.1, 100), ("15:59:59", 10.0, 300), ("16:00:01", 1.0, 9)]
     quotes: list[Quote] = [("09:29:59", 10.0, 10.1), ("12:00:00", 10.0, 10.2)]
-    found = daily(run(tmp_path, {day: (trades, quotes) for day in days}))
+    found = daily(run(tmp_path, dict.fromkeys(days, (trades, quotes))))
     assert [row["trade_date"].isoformat() for row in found] == list(days)
     for row in found:
         assert (row["total_buy_volume"], row["total_sell_volume"]) == (100, 300)
@@ -404,7 +404,7 @@ def test_giving_up_quotes_costs_the_last_minutes(tmp_path: Path) -> None:
 
 
 def test_a_trade_far_from_the_last_one_waits_no_longer_than_its_day(tmp_path: Path) -> None:
-    """A stock that hardly trades: each record waits for the next one, the last for the file's end."""
+    """A stock that hardly trades: a record waits for the next one, the last for its file's end."""
     trades: list[Trade] = [("10:00:00", 10.0, 1), ("12:00:00", 10.1, 2), ("15:30:00", 10.0, 4)]
     world = run(tmp_path / "plain", {MONDAY: (trades, None)}, packed=False)
     assert [row["size"] for row in rows(world, "tape")] == [1, 2]

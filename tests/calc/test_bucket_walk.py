@@ -15,9 +15,9 @@ HAND = (np.array([150, 50, 60, 40]), np.array([1, -1, 1, -1]))
 
 def test_by_hand() -> None:
     """+150 -50 +60 -40 in buckets of 100: |20|, |0|, |100| from the end on."""
-    assert walk(*HAND, Fraction(100), 3) == (pytest.approx(0.4, abs=1e-15), 3, 0)
+    assert walk(*HAND, Fraction(100), 3) == (0.4, 3, 0)
     assert walk(*HAND, Fraction(100), 4) == (None, 3, 0)
-    assert walk(*HAND, Fraction(100), 1) == (pytest.approx(0.2), 1, 2)
+    assert walk(*HAND, Fraction(100), 1) == (0.2, 1, 2)
     assert walk(*HAND, Fraction(301), 1) == (None, 0, 0)
     assert walk(np.zeros(0, np.int64), np.zeros(0, np.int64), Fraction(1), 3) == (None, 0, 0)
 

@@ -94,9 +94,10 @@ class _Tape:
         elif luck < mix.late + mix.future + mix.jitter / 3:
             ts = moment - rng.randrange(1500)
         price = (self.mid + rng.choice((-2, -1, -0.5, 0, 0.5, 1, 2))) / 100
-        size = rng.choice((1, 50, 100, 100, 300, 4200, 10_000)) * mix.size_factor
+        shares = rng.choice((1, 50, 100, 100, 300, 4200, 10_000)) * mix.size_factor
         row: dict[str, Any] = {"ts": _text(ts), "seq": self.seq, "ex": rng.choice("NPQD")}
-        row |= {"price": price, "size": size + (0.5 if rng.random() < 0.02 else 0)}
+        half = 0.5 * mix.size_factor if rng.random() < 0.02 else 0
+        row |= {"price": price, "size": shares + half}
         row |= {"cond": rng.choice(self.conditions), "corr": int(rng.random() < 0.03)}
         if rng.random() < 0.05:
             row = {key: row[key] for key in ("ts", "price", "size")}

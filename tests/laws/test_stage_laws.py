@@ -33,7 +33,11 @@ STAGES = [pytest.param(stage, id=stage.name) for stage in chain()]
 OWNED = [(layer, stage) for stage in chain() for layer in stage.layers]
 LAYERS = [pytest.param(layer, stage, id=layer.name) for layer, stage in OWNED]
 ON_SWAPS = [pair for pair in OWNED if SWAP.market in pair[1].markets]
-ON_SPOT = [each for each in LAYERS if PLAIN.market in each.values[1].markets]
+ON_SPOT = [
+    pytest.param(layer, stage, id=layer.name)
+    for layer, stage in OWNED
+    if PLAIN.market in stage.markets
+]
 PART_ROWS = 40
 BUSY = Mix(dirt=0.05, late=0.05, duplicate=0.05, gap=0.05)
 

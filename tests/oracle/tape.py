@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 FIVE_MINUTES = 300_000_000
@@ -347,7 +348,7 @@ def pearson(pairs: list[tuple[float, float]]) -> float | None:
     sxx, syy = sum((a - mx) ** 2 for a, _ in pairs), sum((b - my) ** 2 for _, b in pairs)
     if min(sxx, syy) < 1e-18:
         return None
-    return sum((a - mx) * (b - my) for a, b in pairs) / math.sqrt(sxx * syy)
+    return float(sum((a - mx) * (b - my) for a, b in pairs) / math.sqrt(sxx * syy))
 
 
 @dataclass
@@ -371,9 +372,7 @@ class Metrics:
         blocks = [t for t in trades if t["size"] >= 10_000 or t["price"] * t["size"] >= 200_000]
         full = [bool(cell) and mid is not None for cell, mid in zip(cells, mids, strict=True)]
         each = [imbalance(cell) for cell in cells]
-        pairs = [
-            (a, b) for a, b in zip(each, each[1:], strict=False) if a is not None and b is not None
-        ]
+        pairs = [(a, b) for a, b in pairwise(each) if a is not None and b is not None]
         own = self.vpin_of(trades)
         return {
             "symbol": self.symbol,
