@@ -49,7 +49,7 @@ class Here(Product):
         texts = []
         for stream in (out, err):
             stream.flush()
-            texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
+            texts.append(stream.buffer.getvalue().decode())
         return Outcome(code, *texts)
 
 

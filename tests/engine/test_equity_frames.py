@@ -62,7 +62,7 @@ def same(found: pl.DataFrame, wanted: pl.DataFrame, *key: str) -> None:
     columns = [name for name in wanted.columns if name in found.columns]
     assert len(columns) == wanted.width
     left, right = (each.select(columns).sort(key) for each in (found, wanted))
-    assert left.equals(right.cast(dict(left.schema)))
+    assert left.equals(right.cast(left.schema))
 
 
 def test_volumes_and_prices(vault: Path, market: Market) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -145,7 +144,7 @@ def verbatim() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def vault(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A vault in which these rows are committed, by the engine itself."""
     root = tmp_path_factory.mktemp("vault")
     chain = [

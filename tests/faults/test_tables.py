@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -215,16 +216,17 @@ def _published_first(patch: Patch) -> None:
     """Files get their names, and old ones are deleted, before the commit."""
     real = tablestate.save
     kept: list[Shelf] = []
-    put = Shelf.put
+    put, publish = Shelf.put, Shelf.publish
 
     def noted(self: Shelf, name: str, data: bytes) -> None:
         put(self, name, data)
         kept.append(self)
 
-    def save(path: Path, state: tablestate.TableState) -> None:
+    def save(path: Path, state: Any) -> None:
         for shelf in kept:
-            listed = {each.name: each.digest for each in state.outputs.values()}
-            shelf.publish(listed)
+            new = dict.fromkeys(shelf._new, "")
+            publish(shelf, new)
+        kept.clear()
         real(path, state)
 
     patch.setattr(Shelf, "put", noted)
