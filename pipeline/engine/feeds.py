@@ -88,6 +88,7 @@ class _Reading:
         marks: by key, the files that could be read to their end.
         frames: the rows, those of files that could not among them.
         rejects: by key, the bad lines.
+        counted: by key, the number of lines.
     """
 
     lines: Lines
@@ -95,6 +96,7 @@ class _Reading:
     marks: dict[str, SourceMark] = field(default_factory=dict)
     frames: list[pl.DataFrame] = field(default_factory=list)
     rejects: dict[str, list[Reject]] = field(default_factory=dict)
+    counted: dict[str, int] = field(default_factory=dict)
     _waiting: list[Piece] = field(default_factory=list)
     _bytes: int = 0
 
@@ -127,8 +129,6 @@ class _Reading:
             self.counted[key] = self.counted.get(key, 0) + count
             self.rejects.setdefault(key, []).extend(bad)
         self._waiting, self._bytes = [], 0
-
-    counted: dict[str, int] = field(default_factory=dict)
 
 
 def find(vault: Path, feed: Feed) -> tuple[dict[str, RawFile], list[str]]:
@@ -305,12 +305,8 @@ class FeedRun:
             before = self.state.files.get(key)
             try:
                 if before is not None and _content(raw.file) == before.digest:
-                    file = raw.file
-                    before.name, before.size, before.mtime_ns = (
-                        *(file.path.name, file.size),
-                        file.mtime_ns,
-                    )
-                    self._is_dirty = True
+                    before.name, before.size = raw.file.path.name, raw.file.size
+                    before.mtime_ns, self._is_dirty = raw.file.mtime_ns, True
                 else:
                     reading.take(self.vault, key, raw)
             except FileNotFoundError:

@@ -134,7 +134,8 @@ def _market_wide(vault: Path, name: str) -> list[str]:
     for each in market.parts_of(name):
         files = ", ".join(_text(path.as_posix()) for path in market.files(vault, each))
         head = "" if each == name else ", 'equity' as market, symbol as \"instId\""
-        selects += [f"select *{head} from read_parquet([{files}])"] if files else []  # noqa: S608
+        source = f"read_parquet([{files}], union_by_name = true)"
+        selects += [f"select *{head} from {source}"] if files else []  # noqa: S608
     return selects
 
 

@@ -26,7 +26,7 @@ from pipeline.engine.runner import Vault
 from pipeline.engine.shelf import Shelf, as_it_is, digest_of, parquet_name
 from pipeline.engine.stagelayers import StageLayer
 from pipeline.engine.tablestate import FeedState, Listing, SourceMark, TableState
-from pipeline.errors import DiskError, FlowvaultError
+from pipeline.errors import DiskError, FlowvaultError, StateError
 from pipeline.layers import Layer
 from pipeline.table import Frames, Made, Part, Table
 from pipeline.tables.frames import BARS, TAPE_STAGES
@@ -48,7 +48,7 @@ def update(
     Raises:
         LockedError: another process is at it.
     """
-    with _guarded(WHAT), lock.hold(tablestate.lock_path(vault.root), WHAT):
+    with _guarded(WHAT, vault.root), lock.hold(tablestate.lock_path(vault.root), WHAT):
         inputs = Inputs(vault)
         is_all = len(chain) == len(tables.all_tables())
         reads = {name for table in chain for name in table.reads}
@@ -58,7 +58,7 @@ def update(
             if name in reads and feeds.has_files(vault.root, feed):
                 run = FeedRun(vault.root, feed, report)
                 try:
-                    with _guarded(f"feed {name}"):
+                    with _guarded(f"feed {name}", vault.root):
                         run.run()
                 except FlowvaultError as error:
                     failed.add(name)
@@ -72,7 +72,7 @@ def update(
                 failed |= made
                 continue
             try:
-                with _guarded(f"table {table.name}"):
+                with _guarded(f"table {table.name}", vault.root):
                     yield TableRun(inputs, table).run(is_frozen=table.name in frozen)
             except FlowvaultError as error:
                 failed |= made
@@ -80,7 +80,7 @@ def update(
 
 
 @contextmanager
-def _guarded(what: str) -> Iterator[None]:
+def _guarded(what: str, vault: Path) -> Iterator[None]:
     """Turn errors of the disk into a message that names what was being made."""
     try:
         yield
@@ -88,6 +88,21 @@ def _guarded(what: str) -> Iterator[None]:
         where = f" ({error.filename})" if error.filename else ""
         message = f"{what}: {error.strerror or error}{where}; the last commit stands"
         raise DiskError(message, "mend the disk, then run the same command again") from error
+    except pl.exceptions.PolarsError as error:
+        damaged = _damaged(vault)
+        if damaged is None:
+            raise
+        message = f"{what}: {damaged} is damaged"
+        raise StateError(message, f"delete {damaged}, then run the same command again") from error
+
+
+def _damaged(vault: Path) -> Path | None:
+    """A committed file whose bytes are no longer those that were written."""
+    for name in (*tables.feeds(), *tables.layers()):
+        for listing, path in zip(listed_of(vault, name), files(vault, name), strict=True):
+            if path.is_file() and digest_of(path.read_bytes()) != listing.digest:
+                return path
+    return None
 
 
 class Inputs:
@@ -229,14 +244,26 @@ def frame(vault: Path, name: str) -> pl.LazyFrame:
     if name in TAPE_STAGES:
         return StageLayer(vault, name).rows()
     paths = files(vault, name)
-    return pl.scan_parquet(paths) if paths else nothing(name).lazy()
+    if not paths:
+        return nothing(name).lazy()
+    # a part whose raw files are all gone may be of an older version of its reader
+    schema = nothing(name).schema
+    return pl.scan_parquet(
+        paths, schema=schema, missing_columns="insert", extra_columns="ignore"
+    ).select(schema.names())
 
 
 def files(vault: Path, name: str) -> list[Path]:
     """The committed Parquet files of a feed or table."""
     layer = tables.feeds()[name].layer if name in tables.feeds() else tables.layers()[name][0]
-    folder, listed = vault / "derived" / layer.folder, listings(vault, name) or {}
-    return [as_it_is(folder / listed[part].name) for part in sorted(listed)]
+    folder = vault / "derived" / layer.folder
+    return [as_it_is(folder / listing.name) for listing in listed_of(vault, name)]
+
+
+def listed_of(vault: Path, name: str) -> list[Listing]:
+    """The committed files of a feed or table as its state lists them, in order of their parts."""
+    listed = listings(vault, name) or {}
+    return [listed[part] for part in sorted(listed)]
 
 
 def parts_of(name: str) -> list[str]:

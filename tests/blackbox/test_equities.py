@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 import sys
 from datetime import date
 from pathlib import Path
@@ -311,6 +312,22 @@ def test_status(here: Here, vault: Path, market: Market) -> None:
     assert "1 raw files gone, rows kept" in text
     assert "micro_institutional_flow" in text
     del market
+
+
+@pytest.mark.slow
+def test_a_real_tape(here: Here, new_vault: MakeVault, captures: Path) -> None:
+    """AIG, five days of October 2013: VPIN only on the fifth, and the known figures."""
+    root = new_vault("real")
+    shutil.copytree(captures / "raw" / "taq", root / "raw" / "taq")
+    days = ("--from", "2013-10-07", "--to", "2013-10-11")
+    done = here(root, "equities", "run", "--symbol", "AIG", *days, "--json")
+    assert done.code == 0, done.text
+    found = json.loads(done.out)
+    assert found["vpinAvg"] == pytest.approx(0.1536126, abs=5e-8)
+    assert (found["vpinQuality"], found["lambdaDays"]) == ({"LOW": 1}, 5)
+    assert (found["vpinSpike"], found["flowRows"], found["coverage"]) == (False, 0, 1.0)
+    assert 3 < found["lambdaAvg"] < 5
+    assert found["microConfidence"] <= 0.5
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from pipeline.engine import feeds, lock, rawfiles, tablestate
 from pipeline.errors import LockedError, StateError, UsageError
+from pipeline.layers import Column
 from pipeline.raw.whole import finra, lines
 from pipeline.table import Table
 
@@ -217,11 +219,31 @@ def test_new_version_of_a_table_or_feed(vault: Path, monkeypatch: pytest.MonkeyP
     )
     small.run(vault, chain=(newer, small.HALVES))
     assert small.CALLS == ["sums"]
-    import dataclasses
-
-    monkeypatch.setitem(small.FEEDS, "finra_ats", dataclasses.replace(finra.ATS, version=2))
+    small.write(vault, {f"{ATS}/2026-06-01.T1.jsonl": small.ats_line("A", 1, "2026-06-01")})
+    small.run(vault, chain=(newer, small.HALVES))
+    (vault / "raw" / ATS / "2026-06-01.T1.jsonl").unlink()
+    column = Column("more", "string", "", "a column that came later")
+    layer = replace(finra.ATS.layer, columns=(*finra.ATS.layer.columns, column))
+    monkeypatch.setitem(small.FEEDS, "finra_ats", replace(finra.ATS, version=2, layer=layer))
     assert small.run(vault, chain=(newer, small.HALVES))["finra_ats"].counts.rows_in == 2
-    assert shares(vault) == {"A": 11.5, "B": 4.0}
+    assert shares(vault) == {"A": 12.5, "B": 4.0}
+    assert small.table(vault, "finra_ats")["more"].is_null().all()
+
+
+@pytest.mark.parametrize("folder", ["finra_ats", "sums"])
+def test_damaged_outputs(vault: Path, folder: str) -> None:
+    """Named, with what to do; nothing else is touched and nothing is made from it."""
+    small.run(vault)
+    (path,) = (vault / "derived" / folder).iterdir()
+    path.write_bytes(path.read_bytes()[:-100] + b"x" * 100)
+    small.write(vault, {"prices/daily/A.jsonl": small.bar_line("2026-07-27", 6.0)})
+    settings = {"sums": {"least": 2.0}} if folder == "finra_ats" else None
+    with pytest.raises(StateError, match=f"delete .*{path.name}"):
+        small.run(vault, settings)
+    path.unlink()
+    small.run(vault, settings)
+    assert shares(vault) == {"A": 11.5 if settings is None else 10.5, "B": 4.0}
+    assert small.table(vault, "halves")["close"].to_list() == [6.0, None]
 
 
 def test_lost_outputs_are_made_again(vault: Path) -> None:
