@@ -87,7 +87,9 @@ def stopped(share: float) -> Callable[[Market, date], Market]:
 USUAL = Case("as drawn: 40 symbols, 12 venues, 60 managers, half of them with a home", {})
 CASES = (
     Case(
-        "the same, three years of quarters looked at", {}, params=mapping.Params(lookback_days=1096)
+        "as drawn, but three years of quarters looked at",
+        {},
+        params=mapping.Params(lookback_days=1096),
     ),
     Case("100 symbols", {"symbols": 100}),
     Case("homes get 10 to 30 %, not 30 to 80", {"home": (0.1, 0.3)}),

@@ -55,6 +55,10 @@ changed afterwards. Real markets may be harder: no real series of several quarte
 """
 
 
+FEW = 5
+"""Fewer pairs say nothing about a promise."""
+
+
 @dataclass(frozen=True)
 class Scores:
     """Everything that was measured; the first of the cases is the usual one."""
@@ -235,12 +239,11 @@ def _broken(cases: dict[str, list[Mapped]]) -> Iterator[str]:
     for text, several in cases.items():
         found = sum(one.pairs.found[0] for one in several)
         right = sum(one.pairs.found[1] for one in several)
-        if any(one.true for one in several) and wilson(right, found)[1] < SURE:
+        if found >= FEW and wilson(right, found)[1] < SURE:
             broken.append(f"{text} ({_percent(right / found)})")
     if broken:
         yield f"- Fewer of the found are true than the {_percent(SURE)} promised, by more than"
-        yield "  chance:"
-        yield f"  {'; '.join(broken)}."
+        yield f"  chance, in {'; '.join(broken)}."
         yield "  Venues share one total. Where many managers have homes, the trading of those who"
         yield "  have none shows at the venues that are nobody's home: an association, but not the"
         yield "  one that was looked for."

@@ -186,7 +186,9 @@ def _ats(rng: random.Random, symbols: list[str], venues: list[str], days: list[d
                 if is_late or rng.random() < (0.7 if symbol == "DD" and venue == "VNC" else 0.02):
                     continue
                 trades = rng.randrange(1, 400)
-                shares = trades * rng.randrange(50, 300) + (0.5 if rng.random() < 0.05 else 0)
+                # DD is so thin that managers move more of it than its venues trade
+                size = rng.randrange(50, 300) if symbol != "DD" else rng.randrange(1, 3)
+                shares = trades * size + (0.5 if rng.random() < 0.05 else 0)
                 lag = 21 if tier == "T1" else 35
                 rows.append(
                     {
