@@ -82,6 +82,23 @@ class Settings:
             where = f'[{stage}] or [{stage}."{instrument.key}"]'
             raise UsageError(f"{self.path}: {where}: {error}", f"edit {self.path}") from error
 
+    def table_params(self, name: str, kind: type[P]) -> P:
+        """The parameters of a market-wide table, which has none for single instruments.
+
+        Raises:
+            UsageError: a key is unknown or a value is of the wrong kind.
+        """
+        table = self.tables.get(name, {})
+        for key in table:
+            if key not in kind.__struct_fields__:
+                keys = ", ".join(sorted(kind.__struct_fields__)) or "none"
+                message = f"{self.path}: [{name}] has no key {key!r}; keys: {keys}"
+                raise UsageError(message, f"edit {self.path}")
+        try:
+            return msgspec.convert(table, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"{self.path}: [{name}]: {error}", f"edit {self.path}") from error
+
     def _check_keys(self, stage: str, kind: type[msgspec.Struct], table: dict[str, Any]) -> None:
         known = set(kind.__struct_fields__)
         for key, value in table.items():

@@ -26,9 +26,12 @@ LEVELS: dict[str, int] = {
     "layers": 1,
     "settings": 2,
     "stage": 2,
+    "table": 2,
     "raw": 3,
     "calc": 3,
+    "equities": 3,
     "stages": 3,
+    "tables": 3,
     "sim": 4,
     "engine": 4,
     "cli": 5,
@@ -37,7 +40,7 @@ LEVELS: dict[str, int] = {
 }
 """What stands on what; within a level anything goes, but calc and raw do not know stages."""
 
-PURE = ("stages", "calc")
+PURE = ("stages", "calc", "equities", "tables")
 BANNED = frozenset(
     ("pathlib", "os", "io", "shutil", "click", "rich", "time", "random", "json", "filelock")
 )

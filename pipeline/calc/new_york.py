@@ -53,6 +53,20 @@ def days_of(us: Ints) -> Ints:
     return days - (us < midnights[which]) if len(us) else days
 
 
+def is_in_session(us: Ints, days: Ints) -> npt.NDArray[np.bool_]:
+    """Whether each time lies in the session of its day.
+
+    Args:
+        us: the times.
+        days: see `days_of`.
+    """
+    found, which = np.unique(days, return_inverse=True)
+    sessions = [session_of(day) for day in found.tolist()]
+    opens = np.array([each.open_us for each in sessions], np.int64)[which]
+    closes = np.array([each.close_us for each in sessions], np.int64)[which]
+    return (us >= opens) & (us < closes)
+
+
 def close_of(name: str) -> int | None:
     """When the session of a day named as `2013-10-07` ends; None if there is no such day."""
     try:

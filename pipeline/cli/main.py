@@ -12,6 +12,8 @@ import click
 from pipeline import __version__
 from pipeline.errors import DiskError, FlowvaultError
 from pipeline.stages import SUMMARY
+from pipeline.tables import COMMANDS as TABLES
+from pipeline.tables import SUMMARY as ABOUT_TABLES
 
 _OWN = {
     "run": "Bring every layer up to date, in dependency order.",
@@ -30,6 +32,11 @@ _OWN = {
 }
 
 
+_EQUITIES = {
+    "equities": "Ask what tape, venues and filings say of a US stock.",
+    **{name: ABOUT_TABLES[name] for name in TABLES},
+}
+
 _STAGES_OF_THEIR_OWN = ("confluence",)
 """Stages whose command does more than run them."""
 
@@ -38,7 +45,7 @@ class _Commands(click.Group):
     """Own commands from their modules, and one command generated per stage."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return [*_OWN, *SUMMARY]
+        return [*_OWN, *SUMMARY, *_EQUITIES]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name in _OWN:
@@ -46,6 +53,10 @@ class _Commands(click.Group):
             return command
         if cmd_name in _STAGES_OF_THEIR_OWN:
             return import_module(f"pipeline.cli.{cmd_name}").command  # type: ignore[no-any-return]
+        if cmd_name == "equities":
+            return import_module("pipeline.cli.equities").command  # type: ignore[no-any-return]
+        if cmd_name in TABLES:
+            return import_module("pipeline.cli.tables").table_command(cmd_name)  # type: ignore[no-any-return]
         if cmd_name in SUMMARY:
             made: click.Command = import_module("pipeline.cli.run").stage_command(cmd_name)
             return made
@@ -56,6 +67,8 @@ class _Commands(click.Group):
             formatter.write_dl(list(_OWN.items()))
         with formatter.section("Stages (each brings what it reads up to date first)"):
             formatter.write_dl(list(SUMMARY.items()))
+        with formatter.section("US equities, market-wide"):
+            formatter.write_dl(list(_EQUITIES.items()))
 
 
 @click.group(

@@ -12,7 +12,7 @@ from pipeline import stages
 from pipeline.cli.choose import instrument_options
 from pipeline.engine.paths import VaultPaths, find_instruments
 from pipeline.errors import FlowvaultError, MissingInputError
-from pipeline.instrument import Instrument
+from pipeline.instrument import EQUITIES, Instrument
 
 
 @click.command(epilog="Example: flowvault status --json")
@@ -42,7 +42,9 @@ def command(
         and exchange in (None, each.exchange)
         and market in (None, each.market)
     ]
-    if not chosen:
+    is_everything = not inst_ids and exchange is None and market in (None, EQUITIES)
+    beside = _market_wide(vault) if is_everything else []
+    if not chosen and not beside:
         raise MissingInputError(f"no such instruments under {vault / 'raw'}", "flowvault demo")
     lines = [
         line
@@ -50,12 +52,21 @@ def command(
         for stage in stages.all_stages()
         if applies(paths, stage, instrument)
         for line in _describe(paths, stage, instrument)
-    ]
+    ] + beside
     if as_json:
         for line in lines:
             click.echo(msgspec.json.encode(line))
         return
     _print(lines)
+
+
+def _market_wide(vault: Path) -> list[dict[str, Any]]:
+    """One line per feed and layer of the market-wide tables, if there are any."""
+    from pipeline.engine.tables import are_here  # noqa: PLC0415
+    from pipeline.engine.tablestatus import describe  # noqa: PLC0415
+
+    head = {"exchange": None, "market": EQUITIES, "instId": None}
+    return [{**line, **head} for line in describe(vault)] if are_here(vault) else []
 
 
 def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dict[str, Any]]:
@@ -117,30 +128,39 @@ def _state_of(paths: VaultPaths, layer: str, instrument: Instrument) -> Any:
 
 
 def _print(lines: list[dict[str, Any]]) -> None:
-    shown = None
+    shown, width = None, max(16, *(1 + len(line["layer"]) for line in lines))
     for line in lines:
-        key = f"{line['exchange']}/{line['market']}/{line['instId']}"
+        names = (line["exchange"], line["market"], line["instId"])
+        key = "/".join(name for name in names if name)
         if key != shown:
             click.echo(key if shown is None else f"\n{key}")
-            click.echo(f"  {'layer':<16}{'rows':>12}  {'last row':<26}{'behind':>14}")
+            click.echo(f"  {'layer':<{width}}{'rows':>12}  {'last row':<26}{'behind':>14}")
             shown = key
         if "error" in line:
-            click.echo(f"  {line['layer']:<16}{line['error']}")
+            click.echo(f"  {line['layer']:<{width}}{line['error']}")
             continue
         behind = _behind(line)
-        last = line["last_row"] or "-"
+        last = line.get("last_row") or "-"
         notes = [f"{line[n]:,} {n}" for n in ("late", "duplicate", "bad", "held") if line.get(n)]
         if "waits_for" in line:
             notes.append(f"waits for {line['waits_for']} (or: flowvault run --give-up 5m)")
+        notes += (
+            [f"{line['gone_files']:,} raw files gone, rows kept"] if line.get("gone_files") else []
+        )
         notes += [f"went on without {name}" for name in line.get("given_up", ())]
         note = "  " + ", ".join(notes) if notes else ""
-        click.echo(f"  {line['layer']:<16}{line['rows']:>12,}  {last:<26}{behind:>14}{note}")
+        rows = f"{line['rows']:>12,}"
+        click.echo(f"  {line['layer']:<{width}}{rows}  {last:<26}{behind:>14}{note}")
 
 
 def _behind(line: dict[str, Any]) -> str:
     """How far a layer is behind what it reads."""
     if "unread_bytes" in line:
         return f"{line['unread_bytes']:,} B"
+    if "unread_files" in line:
+        return f"{line['unread_files']:,} files"
+    if "is_current" in line:
+        return "-" if line["is_current"] else "to be made"
     if "unread_rows" in line:
         return f"{line['unread_rows']:,} rows"
     seconds = line.get("behind_s")

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline import stages
+from pipeline import stages, tables
 from pipeline.engine import lock
 from pipeline.engine import state as states
 from pipeline.engine.ahead import THREADS
@@ -73,7 +73,7 @@ class Vault:
         Raises:
             UsageError: one of them is wrong.
         """
-        names = frozenset(stages.SUMMARY)
+        names = frozenset((*stages.SUMMARY, *tables.SUMMARY))
         return cls(root, Settings.load(root, names), load_table(root))
 
     @property

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import polars as pl
 
-from pipeline import stages
+from pipeline import stages, tables
+from pipeline.engine import tables as market
 from pipeline.engine.committed import ALWAYS, Committed, RebuiltError, Snapshot
 from pipeline.engine.paths import VaultPaths, instruments_of
 from pipeline.errors import MissingInputError, StateError, UsageError
@@ -54,11 +55,9 @@ def query(vault: Path, text: str) -> pl.DataFrame:
                 message = f"sql: the layers change faster than they can be read: {error}"
                 raise StateError(message, "flowvault status") from error
         except duckdb.CatalogException as error:
-            for name in lacking:
-                if name in str(error):
-                    message = f"layer {name} has no rows in {vault}"
-                    hint = f"flowvault run --all --stage {stages.owner(name).name}"
-                    raise MissingInputError(message, hint) from error
+            absent = next((name for name in lacking if name in str(error)), None)
+            if absent is not None:
+                raise _no_rows(vault, absent) from error
             raise UsageError(f"sql: {str(error).strip()}", "flowvault layers") from error
         except duckdb.Error as error:
             message = str(error).strip()
@@ -68,6 +67,12 @@ def query(vault: Path, text: str) -> pl.DataFrame:
         finally:
             connection.close()
     raise AssertionError
+
+
+def _no_rows(vault: Path, name: str) -> MissingInputError:
+    """The error for a layer that has never been made."""
+    stage = f" --stage {stages.owner(name).name}" if name in stages.layers() else ""
+    return MissingInputError(f"layer {name} has no rows in {vault}", f"flowvault run --all{stage}")
 
 
 def as_table(rows: pl.DataFrame, most: int) -> str:
@@ -105,13 +110,43 @@ def _json(value: object) -> str | None:
 
 def _named(text: str) -> set[str]:
     """The layers that a query may mean: a word too many costs little."""
-    return set(re.findall(r"\w+", text.lower())) & set(stages.layers())
+    known = {*stages.layers(), *tables.layers(), *tables.feeds()}
+    return set(re.findall(r"\w+", text.lower())) & known
 
 
 def _add(
     connection: duckdb.DuckDBPyConnection, vault: Path, name: str, used: list[Snapshot]
 ) -> bool:
-    """Add the view of a layer and note what it shows; False if there are no rows."""
+    """Add the view of a layer and note what it shows; False if there is nothing to make it of.
+
+    What US equities are asked for is there without a row as well, once a vault has any of them.
+    """
+    selects = _of_instruments(connection, vault, name, used) if name in stages.layers() else []
+    selects += _market_wide(vault, name)
+    if market.is_market_wide(name) and (selects or market.are_here(vault)):
+        # all columns, also where only tapes or only daily bars give rows
+        connection.register(f"{name}.empty", market.nothing(name))
+        selects.append(f'select * from "{name}.empty"')  # noqa: S608
+    if selects:
+        connection.execute(f'create view "{name}" as ' + " union all by name ".join(selects))
+    return bool(selects)
+
+
+def _market_wide(vault: Path, name: str) -> list[str]:
+    """The files of a feed or table; a layer of tapes has those of symbols without one as well."""
+    selects = []
+    for each in market.parts_of(name):
+        files = ", ".join(_text(path.as_posix()) for path in market.files(vault, each))
+        head = "" if each == name else ", 'equity' as market, symbol as \"instId\""
+        source = f"read_parquet([{files}], union_by_name = true)"
+        selects += [f"select *{head} from {source}"] if files else []  # noqa: S608
+    return selects
+
+
+def _of_instruments(
+    connection: duckdb.DuckDBPyConnection, vault: Path, name: str, used: list[Snapshot]
+) -> list[str]:
+    """The rows of every instrument of a stage's layer."""
     layer, stage = stages.layers()[name]
     paths = VaultPaths(vault)
     selects = []
@@ -134,9 +169,7 @@ def _add(
             connection.register(source, frame)
             extra = f", {head}" if layer.format == "json" else ""
             selects.append(f'select *{extra} from "{source}"')  # noqa: S608
-    if selects:
-        connection.execute(f'create view "{name}" as ' + " union all by name ".join(selects))
-    return bool(selects)
+    return selects
 
 
 def _text(value: str) -> str:

@@ -13,8 +13,9 @@ and the folder is synced.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -146,13 +147,27 @@ def thaw(carry: dict[str, Any], kind: type[C]) -> C:
     return msgspec.convert(carry, kind, dec_hook=lambda each, text: each.from_text(text))
 
 
-def encode(state: State) -> bytes:
+class Generation(Protocol):
+    """What any state has: a number that rises with every commit."""
+
+    generation: int
+
+
+S = TypeVar("S", bound=Generation)
+
+
+def encode(state: Any) -> bytes:
     """The bytes of a state file."""
     body = msgspec.json.format(msgspec.json.encode(state), indent=1)
     return _HEAD % zlib.crc32(body) + body + _TAIL
 
 
 def decode(data: bytes) -> State | None:
+    """`decode_as` for the state of a stage."""
+    return decode_as(data, State)
+
+
+def decode_as(data: bytes, kind: type[C]) -> C | None:
     """Read the bytes of a state file; None when they are not exactly what was written.
 
     Raises:
@@ -165,7 +180,7 @@ def decode(data: bytes) -> State | None:
     if found.get("schema", 0) > SCHEMA:
         message = f"state schema {found['schema']} is newer than this version knows ({SCHEMA})"
         raise StateError(message, "upgrade flowvault")
-    return msgspec.convert(found, State)
+    return msgspec.convert(found, kind)
 
 
 def previous_path(path: Path) -> Path:
@@ -174,19 +189,24 @@ def previous_path(path: Path) -> Path:
 
 
 def generations(path: Path) -> tuple[list[State], list[Path]]:
+    """`generations_as` for the state of a stage."""
+    return generations_as(path, decode)
+
+
+def generations_as(path: Path, read: Callable[[bytes], S | None]) -> tuple[list[S], list[Path]]:
     """The intact generations that there are, and the damaged files.
 
     Raises:
         StateError: one was written by a newer version.
     """
-    found: list[State] = []
+    found: list[S] = []
     broken: list[Path] = []
     for candidate in (path, previous_path(path)):
         try:
             data = candidate.read_bytes()
         except FileNotFoundError:
             continue
-        state = decode(data)
+        state = read(data)
         if state is None:
             broken.append(candidate)
         else:
@@ -195,12 +215,17 @@ def generations(path: Path) -> tuple[list[State], list[Path]]:
 
 
 def load(path: Path) -> tuple[State | None, str | None]:
+    """`load_as` for the state of a stage."""
+    return load_as(path, decode)
+
+
+def load_as(path: Path, read: Callable[[bytes], S | None]) -> tuple[S | None, str | None]:
     """Load the newest intact generation and, if that is not the newest file, a word about it.
 
     Raises:
         StateError: state files exist and none is intact.
     """
-    found, broken = generations(path)
+    found, broken = generations_as(path, read)
     if not found:
         if broken:
             names = " and ".join(str(each) for each in broken)
@@ -213,7 +238,7 @@ def load(path: Path) -> tuple[State | None, str | None]:
     return newest, warning
 
 
-def write(path: Path, state: State, unsynced: Unsynced) -> bytes:
+def write(path: Path, state: Any, unsynced: Unsynced) -> bytes:
     """Write a state under its temporary name, for `adopt` to commit; returns its bytes."""
     disk.make_dir(path.parent)
     data = encode(state)
@@ -224,27 +249,51 @@ def write(path: Path, state: State, unsynced: Unsynced) -> bytes:
 
 
 def adopt(path: Path, state: State, unsynced: Unsynced, before: bytes = b"") -> None:
+    """`adopt_as` for the state of a stage."""
+    adopt_as(path, state, unsynced, decode, _DEPTH, before)
+
+
+def adopt_as(
+    path: Path,
+    state: S,
+    unsynced: Unsynced,
+    read: Callable[[bytes], S | None],
+    depth: int,
+    before: bytes = b"",
+) -> None:
     """Commit the state that was written: it, and what it speaks of, must be durable by now.
 
     It is what `load` finds from here on, and also after a power cut once the folder is durable.
-    `before` are the bytes of the last commit if this process has made it.
+
+    Args:
+        path: the state file.
+        state: a generation newer than the one there.
+        unsynced: takes the folders that are to be made durable.
+        read: tells an intact file.
+        depth: names in the path below the vault.
+        before: the bytes of the last commit if this process has made it.
     """
-    if path.exists() and ((data := path.read_bytes()) == before or decode(data) is not None):
+    if path.exists() and ((data := path.read_bytes()) == before or read(data) is not None):
         disk.replace(path, previous_path(path))
     disk.replace(_temporary(path), path)
     unsynced.folder(path.parent)
     if state.generation <= _NEW_GENERATIONS:
         # a killed run may have made these folders without living to sync them
-        for folder in path.parents[1:_DEPTH]:
+        for folder in path.parents[1:depth]:
             unsynced.folder(folder)
 
 
 def save(path: Path, state: State) -> None:
+    """`save_as` for the state of a stage."""
+    save_as(path, state, decode, _DEPTH)
+
+
+def save_as(path: Path, state: S, read: Callable[[bytes], S | None], depth: int) -> None:
     """Commit a state: after this returns it is what `load` finds, even after a power cut."""
     unsynced = Unsynced()
     write(path, state, unsynced)
     unsynced.settle()
-    adopt(path, state, unsynced)
+    adopt_as(path, state, unsynced, read, depth)
     unsynced.settle()
 
 

@@ -18,7 +18,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from pipeline.calc.conditions import AUCTION, COUNTED, UNREADABLE, kind_of
@@ -34,7 +33,7 @@ from pipeline.calc.lee_ready import (
     sides,
     ticks,
 )
-from pipeline.calc.new_york import BAR_US, BARS, days_of, session_of
+from pipeline.calc.new_york import BAR_US, BARS, days_of, is_in_session, session_of
 from pipeline.calc.shares import parts_of, shares_of
 from pipeline.errors import DataError
 from pipeline.instrument import TAPES
@@ -86,15 +85,23 @@ class Carry(msgspec.Struct):
 
 
 class _Trades(NamedTuple):
-    """Trades of the session in order of time; `is_counted` tells which the others belong to."""
+    """Trades of the session in order of time: two columns of all, the others of counted ones."""
 
+    all_days: Ints
+    is_unreadable: Flags
     ts: Ints
     day: Ints
-    is_counted: Flags
-    is_unreadable: Flags
     is_auction: Flags
     price: Floats
     size: Floats
+
+
+class _Found(NamedTuple):
+    """What was found out about each counted trade; see `pipeline.calc.lee_ready`."""
+
+    side: Ints
+    tick: Ints
+    mid: Floats
 
 
 class _Quotes(NamedTuple):
@@ -116,21 +123,19 @@ def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry
     trades = _regular(joined.frames["tape"], params)
     shown = joined.known.get("bbo")
     quotes = None if shown is None else _quotes(shown, carry.quote)
-    day, price = trades.day[trades.is_counted], trades.price[trades.is_counted]
-    mid = _mids(quotes, trades.ts[trades.is_counted], day, params.lag_ms * 1000)
-    tick = ticks(day, price, _last(carry.day))
-    side, is_told = sides(price, mid, tick)
-    is_auction = trades.is_auction[trades.is_counted]
-    side = np.where(is_auction, 0, side)
+    mid = _mids(quotes, trades.ts, trades.day, params.lag_ms * 1000)
+    tick = ticks(trades.day, trades.price, _last(carry.day))
+    side, is_told = sides(trades.price, mid, tick)
+    side = np.where(trades.is_auction, 0, side)
     rows = {
-        "ts": pl.Series(trades.ts[trades.is_counted]).cast(pl.Datetime("us", "UTC")),
-        "price": price,
-        "size": trades.size[trades.is_counted],
+        "ts": pl.Series(trades.ts).cast(pl.Datetime("us", "UTC")),
+        "price": trades.price,
+        "size": trades.size,
         "side": side.astype(np.int8),
-        "rule": _rules(side, is_told, is_auction),
+        "rule": _rules(side, is_told, trades.is_auction),
         "mid": pl.Series(mid).fill_nan(None),
     }
-    days = list(_days(trades, (side, tick, ~np.isnan(mid)), carry.day))
+    days = list(_days(trades, _Found(side, tick, mid), carry.day))
     closed = [each for each in days if session_of(each.day).close_us <= joined.end_us]
     for each in closed:
         _check_readable(each, context)
@@ -142,7 +147,7 @@ def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry
             still_open[-1] if still_open else None,
         ),
         {
-            "classified": pl.DataFrame(rows) if len(price) else None,
+            "classified": pl.DataFrame(rows) if len(side) else None,
             "micro_trade_classification": frame_of(DAILY, table),
         },
     )
@@ -151,25 +156,21 @@ def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry
 def _regular(frame: pl.DataFrame, params: Params) -> _Trades:
     """The trades of regular sessions, in order of time."""
     frame = frame.sort("ts", maintain_order=True)
-    ts = frame["ts"].to_numpy()
-    day = days_of(ts)
-    found, which = np.unique(day, return_inverse=True)
-    sessions = [session_of(each) for each in found.tolist()]
-    opens = np.array([each.open_us for each in sessions], np.int64)[which]
-    closes = np.array([each.close_us for each in sessions], np.int64)[which]
-    is_regular = (ts >= opens) & (ts < closes)
-    frame = frame.filter(pl.Series(is_regular))
-    kinds = {cond: kind_of(cond, params.cond_format) for cond in frame["cond"].unique()}
-    kind = frame["cond"].replace_strict(kinds, return_dtype=pl.Int8).to_numpy()
-    stands = frame["corr"].to_numpy() == 0
+    day = days_of(frame["ts"].to_numpy())
+    frame = frame.with_columns(pl.Series("day", day)).filter(
+        pl.Series(is_in_session(frame["ts"].to_numpy(), day))
+    )
+    kinds = {cond: kind_of(cond, params.cond_format) for cond in ("", *frame["cond"].unique())}
+    frame = frame.with_columns(kind=pl.col("cond").replace_strict(kinds, return_dtype=pl.Int8))
+    counted = frame.filter((pl.col("corr") == 0) & pl.col("kind").is_in((COUNTED, AUCTION)))
     return _Trades(
-        ts[is_regular],
-        day[is_regular],
-        stands & ((kind == COUNTED) | (kind == AUCTION)),
-        kind == UNREADABLE,
-        kind == AUCTION,
-        frame["price"].to_numpy(),
-        frame["size"].to_numpy(),
+        frame["day"].to_numpy(),
+        frame["kind"].to_numpy() == UNREADABLE,
+        counted["ts"].to_numpy(),
+        counted["day"].to_numpy(),
+        counted["kind"].to_numpy() == AUCTION,
+        counted["price"].to_numpy(),
+        counted["size"].to_numpy(),
     )
 
 
@@ -199,7 +200,7 @@ def _before(
     params: Params,
 ) -> tuple[int, float | None, float | None] | None:
     """The last quote that the next window is not shown."""
-    count = int(shown["ts"].search_sorted(end_us - params.lag_ms * 1000))
+    count = int(shown["ts"].search_sorted(end_us - params.lag_ms * 1000, side="left"))
     return before if not count else shown.select("ts", "bid", "ask").row(count - 1)
 
 
@@ -214,40 +215,28 @@ def _rules(side: Ints, is_told: Flags, is_auction: Flags) -> pl.Series:
     return pl.Series(["quote", "tick", "auction", None], dtype=pl.String)[names]
 
 
-def _days(
-    trades: _Trades, found: tuple[Ints, Ints, npt.NDArray[np.bool_]], before: Day | None
-) -> Iterator[Day]:
+def _days(trades: _Trades, found: _Found, before: Day | None) -> Iterator[Day]:
     """Every day of the window with its sums so far, in order."""
     known = {} if before is None else {before.day: before}
-    days = sorted({*known, *np.unique(trades.day).tolist()})
-    counted_day = trades.day[trades.is_counted]
-    parts = parts_of(trades.size[trades.is_counted])
-    price = trades.price[trades.is_counted]
-    for day in days:
+    parts = parts_of(trades.size)
+    for day in sorted({*known, *np.unique(trades.all_days).tolist()}):
         old = known.get(day, Day(day))
-        low, high = np.searchsorted(counted_day, [day, day + 1])
-        is_of_day = trades.day == day
-        regular = old.regular + int(is_of_day.sum())
-        unreadable = old.unreadable + int((is_of_day & trades.is_unreadable).sum())
-        if low == high:
-            yield msgspec.structs.replace(old, regular=regular, unreadable=unreadable)
-            continue
-        side, tick, is_quoted = (each[low:high] for each in found)
-        own = parts[low:high]
+        low, high = np.searchsorted(trades.all_days, [day, day + 1])
+        regular = old.regular + int(high - low)
+        unreadable = old.unreadable + int(trades.is_unreadable[low:high].sum())
+        low, high = np.searchsorted(trades.day, [day, day + 1])
+        side, own = found.side[low:high], parts[low:high]
         masks = (side > 0, side < 0, side == 0)
-        bought, sold, neutral = (
-            done + int(own[mask].sum()) for done, mask in zip(old.volume, masks, strict=True)
-        )
-        buys, sells, others = (
-            done + int(mask.sum()) for done, mask in zip(old.trades, masks, strict=True)
-        )
+        volume = [done + int(own[mask].sum()) for done, mask in zip(old.volume, masks, strict=True)]
+        count = [done + int(mask.sum()) for done, mask in zip(old.trades, masks, strict=True)]
+        is_any = low < high
         yield Day(
             day,
-            float(price[high - 1]),
-            int(tick[-1]),
-            (bought, sold, neutral),
-            (buys, sells, others),
-            old.quoted + int(own[is_quoted].sum()),
+            float(trades.price[high - 1]) if is_any else old.price,
+            int(found.tick[high - 1]) if is_any else old.tick,
+            (volume[0], volume[1], volume[2]),
+            (count[0], count[1], count[2]),
+            old.quoted + int(own[~np.isnan(found.mid[low:high])].sum()),
             regular,
             unreadable,
         )

@@ -24,17 +24,17 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from itertools import pairwise
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import polars as pl
 
 from pipeline.calc.bucket_walk import effective_trades, walk
+from pipeline.calc.day_measures import persistence, slope, spreads
 from pipeline.calc.frames import frame_of
 from pipeline.calc.lee_ready import imbalance, is_lee_ready
 from pipeline.calc.new_york import BAR_US, BARS, Session, days_of, session_of
-from pipeline.calc.ols import Line, correlation, fit
 from pipeline.calc.session_bars import (
     Bar,
     Block,
@@ -52,8 +52,6 @@ from pipeline.stage import Closed, Context, Input, Joined, Stage
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
 _MILLION, _BPS = 1e6, 1e4
-_MIN_PAIRS = 10
-_CLIPPED_FROM, _CLIP = 100, 0.01
 _HIGH, _MEDIUM, _LOW = "HIGH", "MEDIUM", "LOW"
 _VPIN_HIGH_DAYS, _VPIN_MEDIUM_DAYS, _VPIN_HIGH_TRADES = 15, 8, 10
 _LAMBDA_HIGH, _LAMBDA_MEDIUM = (20, 0.3), (10, 0.2)
@@ -71,7 +69,7 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     buckets: AtLeastOne = 50
     vpin_days: Annotated[int, msgspec.Meta(ge=1, le=250)] = 20
     vpin_min_days: AtLeastOne = 5
-    lambda_days: Annotated[int, msgspec.Meta(ge=1, le=250)] = 30
+    lambda_days: Annotated[int, msgspec.Meta(ge=1, le=120)] = 30
     lambda_min_bars: Annotated[int, msgspec.Meta(ge=3)] = 30
     block_shares: Annotated[float, msgspec.Meta(gt=0)] = 10_000
     block_notional: Annotated[float, msgspec.Meta(gt=0)] = 200_000
@@ -253,60 +251,6 @@ def _reach(totals: list[Total], volume: Fraction) -> int:
         if done >= volume:
             return each.open_us
     return totals[0].open_us
-
-
-def slope(flow: list[float], change: list[float], least: int) -> Line | None:
-    """The line through the bars, clipped if there are many; None if there are too few.
-
-    Args:
-        flow: net dollars, millions.
-        change: of the mid, bps.
-        least: how many bars there must be.
-    """
-    if len(flow) < least:
-        return None
-    if len(flow) < _CLIPPED_FROM:
-        return fit(flow, change)
-    return fit(_clipped(flow), _clipped(change))
-
-
-def _clipped(values: list[float]) -> list[float]:
-    edges = np.quantile(values, (_CLIP, 1 - _CLIP))
-    found: list[float] = np.clip(values, *edges).tolist()
-    return found
-
-
-def persistence(found: list[Bar]) -> float | None:
-    """Correlation of the imbalances of bars that follow each other; None below ten pairs."""
-    each = [imbalance(bar.bought, bar.sold) for bar in found]
-    pairs = [(a, b) for a, b in pairwise(each) if a is not None and b is not None]
-    if len(pairs) < _MIN_PAIRS:
-        return None
-    return correlation([a for a, _ in pairs], [b for _, b in pairs])
-
-
-class Spreads(NamedTuple):
-    """Quoted, effective and realized spread and price impact in bps, and impact / effective."""
-
-    quoted: float | None
-    effective: float | None
-    realized: float | None
-    impact: float | None
-    adverse: float | None
-
-
-def spreads(found: list[Bar]) -> Spreads:
-    """A day's spreads; None where nothing tells."""
-    stood = sum(bar.stood_us for bar in found)
-    quoted = math.fsum(bar.spread for bar in found) / stood if stood else None
-    weight = math.fsum(bar.weight for bar in found)
-    if not weight:
-        return Spreads(quoted, None, None, None, None)
-    effective = math.fsum(bar.effective for bar in found) / weight
-    kept = math.fsum(bar.realized for bar in found) / weight
-    impact = effective - kept
-    adverse = min(1.0, max(0.0, impact / effective)) if effective > 0 else None
-    return Spreads(quoted, effective, kept, impact, adverse)
 
 
 METRICS = Layer(

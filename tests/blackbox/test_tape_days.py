@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from pipeline import stages
+from pipeline.calc.day_measures import slope
 from pipeline.calc.ols import correlation
 from pipeline.engine.runner import Vault, run_stages
 from pipeline.errors import DataError, FlowvaultError
-from pipeline.stages.metrics_daily import slope
 from tests.laws.tape import TAPE
 from tests.laws.world import World, unsynced
 

@@ -21,7 +21,7 @@ from typing import Any
 import pipeline.cli.main
 import pipeline.cli.rebuild
 import pipeline.cli.run
-from pipeline.engine import lock
+from pipeline.engine import lock, tablestate
 from pipeline.engine.paths import VaultPaths
 from pipeline.errors import FlowvaultError
 
@@ -74,6 +74,14 @@ def hold(vault: str, stage: str, told: str) -> int:
     return 0
 
 
+def hold_tables(vault: str, told: str) -> int:
+    """The same for the lock of the market-wide tables."""
+    with lock.hold(tablestate.lock_path(Path(vault)), "a test"):
+        Path(told).write_text("held", encoding="ascii")
+        time.sleep(600)
+    return 0
+
+
 def race(vault: str, gate: str) -> int:
     """Run all stages the moment the gate opens; the status of what happened."""
     fd = os.open(gate, os.O_RDONLY)
@@ -91,6 +99,7 @@ JOBS: dict[str, Callable[..., int]] = {
     "cycles": cycles,
     "append": append,
     "hold": hold,
+    "hold_tables": hold_tables,
     "race": race,
 }
 
