@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache, partial
 from pathlib import Path
@@ -151,10 +151,16 @@ class Unsynced:
         if len(jobs) == 1:
             jobs[0]()
         elif jobs:
-            waiting = [_syncers().submit(job) for job in jobs]
+            shares = [jobs[start::_SIDE_BY_SIDE] for start in range(_SIDE_BY_SIDE)]
+            waiting = [_syncers().submit(_all, share) for share in shares if share]
             wait(waiting)
             for each in waiting:
                 each.result()
+
+
+def _all(jobs: Sequence[Callable[[], None]]) -> None:
+    for job in jobs:
+        job()
 
 
 @cache
