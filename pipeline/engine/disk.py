@@ -123,10 +123,11 @@ class Unsynced:
     """What has been written and would not survive a power cut yet.
 
     It is made durable together: a disk that is asked for everything at once answers in little
-    more than the time of one request.
+    more than the time of one request. What is last in a commit may come after it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_last: bool = False) -> None:
+        self.is_last = is_last
         self._files: dict[Path, None] = {}
         self._folders: dict[Path, None] = {}
 
