@@ -218,9 +218,10 @@ class PriceRows:
         axis = held.axis
         if len(axis) > _LONG_AXIS:
             axis = axis[held.totals.any(axis=0)]
-        if not np.isin(price, axis).all():
-            axis = np.union1d(axis, price)
         places = np.searchsorted(axis, price)
+        if not len(axis) or (axis[np.minimum(places, len(axis) - 1)] != price).any():
+            axis = np.union1d(axis, price)
+            places = np.searchsorted(axis, price)
         return cls(ts, axis, places, held.digits.limbs(volumes), held.digits)
 
     def sums(self, totals: Ints, firsts: Ints) -> tuple[Whole, Whole]:

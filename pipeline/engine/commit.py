@@ -9,7 +9,7 @@ ahead of the one it reads waits until that has made the same rows again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.engine.disk import Unsynced
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from pipeline.engine.runner import StageRun
 
 
-def commit(runs: Sequence[StageRun]) -> None:
-    """Commit what these runs have folded; a run stands behind those it reads.
+def waves(runs: Sequence[StageRun]) -> Iterator[Unsynced]:
+    """Commit what these runs have folded; what is yielded must be settled before going on.
 
-    Every stage above that has folded more than it has committed must be among them.
+    When the last is yielded the commit is durable.
+
+    A run stands behind those it reads, and every stage above that has folded more than it has
+    committed must be among them.
 
     Raises:
         OSError: some of it was not committed; go on from what is on disk.
@@ -29,12 +32,20 @@ def commit(runs: Sequence[StageRun]) -> None:
     unsynced = Unsynced()
     for run in runs:
         run.write(unsynced)
-    unsynced.settle()
+    yield unsynced
     for is_raw in (True, False):
+        unsynced = Unsynced()
         for run in runs:
             if bool(run.stage.raw_kind) == is_raw:
                 run.adopt(unsynced)
-        unsynced.settle()
+        yield unsynced
+    unsynced = Unsynced(is_last=True)
     for run in runs:
         run.publish(unsynced)
-    unsynced.settle()
+    yield unsynced
+
+
+def commit(runs: Sequence[StageRun]) -> None:
+    """Commit what these runs have folded, and wait for the disk; see `waves`."""
+    for unsynced in waves(runs):
+        unsynced.settle()

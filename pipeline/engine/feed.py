@@ -85,7 +85,7 @@ class RawFeed:
         self._days = DayFolder(self.folder)
 
     def unread(self) -> int:
-        """About how many bytes of the newest file are not handed out yet; 0 if it is as before."""
+        """About how many bytes of the newest file are not read; 0 if it is as it was before."""
         files = self._days.files()
         if not files:
             return 0

@@ -11,7 +11,7 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from typing import Any
 from pipeline.engine import lock
 from pipeline.engine import state as states
 from pipeline.engine.desk import Beat, Desk, Listener, Phase
-from pipeline.engine.resident import MovedError, Resident
+from pipeline.engine.resident import MovedError, Resident, Unsettled
 from pipeline.engine.runner import StageRun, Summary, Vault
 from pipeline.engine.watch import Watch
 from pipeline.errors import FlowvaultError, LockedError
@@ -52,7 +52,6 @@ class _Job:
     done: list[Summary] = field(default_factory=list)
     errors: list[FlowvaultError] = field(default_factory=list)
     is_mended: bool = False
-    ended_ns: int = 0
 
 
 Then = Callable[[_Job, BaseException | None], None]
@@ -142,21 +141,24 @@ class Follow:
         for desk in self._desks.values():
             if desk.phase is Phase.CLOSED and now >= desk.due and not self._is_paused:
                 self._open(desk)
-        ready = [desk for desk in self._desks.values() if desk.phase is Phase.OPEN]
-        for desk in ready:
+        for desk in self._ready():
             if desk.changed and now >= desk.look_at:
                 self._look(desk)
                 if desk.phase is Phase.COMMITTING:
                     return
-        for desk in ready:
-            if desk.phase is Phase.OPEN and desk.rest is not None:
+        for desk in self._ready():
+            if desk.rest is not None:
                 self._go_on(desk)
                 return
-        for desk in ready:
-            is_old = desk.since is not None and now - desk.since > _OLD_S
-            is_quiet = desk.since is not None and now - desk.quiet_since > _QUIET_S
-            if desk.phase is Phase.OPEN and (is_old or is_quiet):
+        for desk in self._ready():
+            if desk.since is not None and (
+                now - desk.since > _OLD_S or now - desk.quiet_since > _QUIET_S
+            ):
                 self._carry(desk)
+
+    def _ready(self) -> list[Desk]:
+        """The instruments for which something can be done in this thread."""
+        return [desk for desk in self._desks.values() if desk.phase is Phase.OPEN]
 
     def _patience(self) -> float:
         """How long to wait for something to come in."""
@@ -193,7 +195,6 @@ class Follow:
         """Do something in another thread, and what follows from it in this one."""
 
         def ended(future: Future[None]) -> None:
-            job.ended_ns = time.time_ns()
             self._inbox.put(lambda: then(job, future.exception()))
 
         pool.submit(work, job).add_done_callback(ended)
@@ -265,22 +266,35 @@ class Follow:
     def _commit(self, desk: Desk, moved: list[StageRun]) -> None:
         if not moved:
             return
-        for run in moved:
-            run.encode()
         desk.phase = Phase.COMMITTING
-        job = _Job(desk, runs=moved)
-        self._apart(
-            self._committer, job, lambda job: desk.resident.commit(job.runs), self._committed
-        )
+        self._go_on_committing(_Job(desk, runs=moved), desk.resident.committing(moved), None)
 
-    def _committed(self, job: _Job, error: BaseException | None) -> None:
+    def _go_on_committing(
+        self, job: _Job, steps: Generator[Unsettled], error: BaseException | None
+    ) -> None:
+        """Do what can be done without the disk; others wait for that."""
+        try:
+            step = next(steps) if error is None else steps.throw(error)
+        except StopIteration:
+            self._committed(job, None)
+            return
+        except (MovedError, FlowvaultError) as refused:
+            self._committed(job, refused)
+            return
+        if step.is_last:
+            self._listener.committed(job.desk.sum_up(job.runs, time.time_ns()))
+
+        def then(job: _Job, error: BaseException | None) -> None:
+            self._go_on_committing(job, steps, error)
+
+        self._apart(self._committer, job, lambda _job: step.settle(), then)
+
+    def _committed(self, job: _Job, error: Exception | None) -> None:
         desk, now = job.desk, time.monotonic()
         desk.phase = Phase.OPEN
         if error is None:
-            done = desk.sum_up(job.runs, job.ended_ns)
             if desk.rest is None:
                 desk.since = desk.written_ns = None
-            self._listener.committed(done)
         elif isinstance(error, MovedError):
             desk.close(now)
         elif isinstance(error, LockedError):
@@ -289,8 +303,6 @@ class Follow:
             self._tell(desk, error)
             desk.put_off(now, is_well=False)
             desk.close(desk.due)
-        else:
-            raise error
 
     # -- opening -------------------------------------------------------------
 
@@ -436,9 +448,9 @@ class Follow:
     def _finish(self) -> None:
         """Commit what has been folded."""
         self._watch.stop()
-        self._opener.shutdown()
-        self._committer.shutdown()
-        self._receive(0)
+        busy = (Phase.OPENING, Phase.COMMITTING)
+        while any(desk.phase in busy for desk in self._desks.values()):
+            self._receive(_BEAT_S)
         for desk in self._desks.values():
             if desk.phase is not Phase.OPEN:
                 continue

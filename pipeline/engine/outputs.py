@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +116,9 @@ class Outputs:
             state.parts[name] = parts.listing(parts.rows)
         state.layers = {name: msgspec.structs.replace(m) for name, m in self._marks.items()}
 
-    def encode(self) -> None:
+    def encode(self) -> list[Future[bytes]]:
         """Begin to make the bytes of Parquet files, where there is an encoder."""
-        for parts in self._parts.values():
-            parts.encode()
+        return [future for parts in self._parts.values() for future in parts.encode()]
 
     def write(self, state: State, unsynced: Unsynced) -> None:
         """Write everything and note it in the state that is about to be committed."""

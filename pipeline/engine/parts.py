@@ -251,14 +251,15 @@ class PartsOutput(Generic[R]):
         """Whether there are rows behind the committed ones."""
         return self.rows > self.committed
 
-    def encode(self) -> None:
+    def encode(self) -> list[Future[bytes]]:
         """Begin to make the bytes of the files that `write` is going to write."""
         if self._encoder is None or not self.is_dirty:
-            return
+            return []
         self._encoded = {
             (start, self._codec.height(rows)): self._encoder.submit(self._bytes, rows)
             for start, rows in self._unwritten()
         }
+        return list(self._encoded.values())
 
     def write(self, unsynced: Unsynced) -> Parts:
         """Write all rows under temporary names; returns what the state shall say."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from pipeline.engine.codecs import FrameCodec, polars_type
@@ -61,6 +62,30 @@ class Reader(Protocol):
         """Let go of rows at the beginning that belong to times before."""
 
 
+class _Times:
+    """Times that are added at the end and taken away from the beginning."""
+
+    def __init__(self) -> None:
+        self.now = np.zeros(0, np.int64)
+        self._room = np.zeros(0, np.int64)
+        self._end = 0
+
+    def add(self, times: npt.NDArray[np.int64]) -> None:
+        """Put times behind those there are."""
+        count = len(self.now)
+        if self._end + len(times) > len(self._room):
+            self._room = np.zeros(2 * (count + len(times)), np.int64)
+            self._room[:count] = self.now
+            self._end = count
+        self._room[self._end : self._end + len(times)] = times
+        self._end += len(times)
+        self.now = self._room[self._end - count - len(times) : self._end]
+
+    def skip(self, count: int) -> None:
+        """Let go of the first ones."""
+        self.now = self.now[count:]
+
+
 class PartsReader:
     """A Parquet layer, file by file. Rows may be somewhat out of order, as trades are."""
 
@@ -84,7 +109,7 @@ class PartsReader:
         types = {column.name: column.dtype for column in layer.columns}
         schema = {name: polars_type(types[name]) for name in columns}
         self.frame: pl.DataFrame = pl.DataFrame(schema={"ts": pl.Int64} | schema)
-        self._times = np.zeros(0, np.int64)
+        self._times = _Times()
         self._is_sorted = True
 
     def extend(self, above: State, length: int = 0) -> None:
@@ -121,8 +146,8 @@ class PartsReader:
         new = new.select(pl.col("ts").dt.timestamp("us"), *self._columns[1:])
         times = new["ts"].fill_null(_NO_TIME).to_numpy()
         self._newest = max(self._newest, int(times.max(initial=BEGINNING_US)))
-        self._times = np.concatenate((self._times, times))
-        rise = self._times[-len(times) - 1 :]
+        self._times.add(times)
+        rise = self._times.now[-len(times) - 1 :]
         self._is_sorted &= bool((rise[1:] >= rise[:-1]).all())
         self.frame = _behind(self.frame, new)
         self._next = end
@@ -130,20 +155,24 @@ class PartsReader:
     def window(self, low: int, high: int) -> pl.DataFrame:
         """See `Reader`."""
         if self._is_sorted:
-            first, end = np.searchsorted(self._times, (low, high)).tolist()
+            first, end = np.searchsorted(self._times.now, (low, high)).tolist()
             return self.frame.slice(first, max(0, end - first))
         return self.frame.filter((pl.col("ts") >= low) & (pl.col("ts") < high))
 
     def drop(self, before_us: int) -> None:
         """See `Reader`."""
-        late = np.flatnonzero(self._times >= before_us)
-        self.skip(int(late[0]) if len(late) else len(self._times))
+        times = self._times.now
+        if self._is_sorted:
+            self.skip(int(np.searchsorted(times, before_us)))
+        else:
+            late = np.flatnonzero(times >= before_us)
+            self.skip(int(late[0]) if len(late) else len(times))
 
     def skip(self, count: int) -> None:
         """Let go of the first rows."""
         self.position += count
         self.frame = self.frame.slice(count)
-        self._times = self._times[count:]
+        self._times.skip(count)
 
 
 class JsonlReader:

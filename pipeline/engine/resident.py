@@ -10,14 +10,14 @@ opened again from what is on disk, so that other processes may run, rebuild or d
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from concurrent.futures import Executor, wait
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline import stages
-from pipeline.engine.commit import commit
+from pipeline.engine.commit import waves
 from pipeline.engine.presence import applies, has_data
 from pipeline.engine.runner import StageRun, Summary, Vault, guarded, run_stages
 from pipeline.errors import FlowvaultError, LockedError
@@ -91,7 +91,16 @@ class Resident:
 
     def _opened(self, stage: Stage[Any, Any]) -> StageRun:
         run = StageRun(self.vault, stage, self.instrument, beside=self.runs, encoder=self._encoder)
-        with _patiently(run):
+        until = time.monotonic() + _PATIENCE_S
+        with ExitStack() as held:
+            while True:
+                try:
+                    held.enter_context(run.locked())
+                    break
+                except LockedError:
+                    if time.monotonic() > until:
+                        raise
+                time.sleep(_AGAIN_S)
             run.open()
         try:
             run.prepare()
@@ -179,8 +188,11 @@ class Resident:
         """Whether nobody else has committed a stage that is open here."""
         return all(run.is_current() for run in self.runs.values())
 
-    def commit(self, moved: Sequence[StageRun]) -> None:
+    def committing(self, moved: Sequence[StageRun]) -> Generator[Unsettled]:
         """Commit stages, with all of those above them that have moved.
+
+        What is yielded must be settled, in any thread, before going on. When the last is yielded
+        the commit is durable.
 
         Raises:
             MovedError: somebody else has committed; close and open again.
@@ -188,24 +200,65 @@ class Resident:
             FlowvaultError: the disk; the same, once it is mended.
         """
         with guarded(self.instrument.key), ExitStack() as held:
-            # a process that died at it may have left files that opening clears away
-            is_left = [held.enter_context(_patiently(run)) for run in moved]
-            if any(is_left) or not self.is_current():
+            yield Encoding(moved)
+            until = time.monotonic() + _PATIENCE_S
+            for run in moved:
+                while not self._has_locked(run, held, until):
+                    yield Pause(_AGAIN_S)
+            if not self.is_current():
                 raise MovedError
-            commit(moved)
+            yield from waves(moved)
+
+    @staticmethod
+    def _has_locked(run: StageRun, held: ExitStack, until: float) -> bool:
+        """Take a stage's lock, unless another run has it that may be about to let go of it."""
+        try:
+            is_left = held.enter_context(run.locked())
+        except LockedError:
+            if time.monotonic() > until:
+                raise
+            return False
+        if is_left:
+            # a process that died at it may have left files, which opening clears away
+            raise MovedError
+        return True
+
+    def commit(self, moved: Sequence[StageRun]) -> None:
+        """Commit stages and wait for the disk; see `committing`."""
+        for each in self.committing(moved):
+            each.settle()
 
 
-@contextmanager
-def _patiently(run: StageRun) -> Iterator[bool]:
-    """Hold a stage's lock; another run that is about to let go of it is waited for."""
-    until = time.monotonic() + _PATIENCE_S
-    with ExitStack() as held:
-        while True:
-            try:
-                is_left = held.enter_context(run.locked())
-                break
-            except LockedError:
-                if time.monotonic() > until:
-                    raise
-            time.sleep(_AGAIN_S)
-        yield is_left
+class Unsettled(Protocol):
+    """Something to be waited for."""
+
+    is_last: bool
+
+    def settle(self) -> None:
+        """Wait for it."""
+
+
+class Encoding:
+    """Files that are being encoded in other threads."""
+
+    is_last = False
+
+    def __init__(self, runs: Sequence[StageRun]) -> None:
+        self._encoded = [future for run in runs for future in run.encode()]
+
+    def settle(self) -> None:
+        """Wait."""
+        wait(self._encoded)
+
+
+class Pause:
+    """A short while."""
+
+    is_last = False
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def settle(self) -> None:
+        """Wait."""
+        time.sleep(self._seconds)

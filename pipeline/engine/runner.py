@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -240,9 +240,9 @@ class StageRun:
             )
         return self._feed
 
-    def encode(self) -> None:
-        """Begin to make the bytes that the next commit will write."""
-        self._outputs.encode()
+    def encode(self) -> list[Future[bytes]]:
+        """Begin to make the bytes of files that the next commit will write."""
+        return self._outputs.encode()
 
     def batches(self) -> Iterator[Batch]:
         """What is new in the input, in order."""

@@ -15,10 +15,10 @@ from decimal import Decimal
 from typing import Annotated
 
 import msgspec
-import polars as pl
 
+from pipeline.calc.by_time import ByTime
 from pipeline.calc.cells import MINUTE_US
-from pipeline.calc.minutes import per_minute, settle
+from pipeline.calc.minutes import settle
 from pipeline.calc.ols import fit
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import add, nearest, ratio, scaled, subtract
@@ -84,12 +84,15 @@ def minutes_of(ticks: Ticks) -> list[Minute]:
     """Last price and notional of each minute."""
     if not ticks.height:
         return []
-    notional = pl.col("nt").cast(pl.Int128)
-    found = per_minute(
-        ticks,
-        pl.col("px").last(),
-        notional.sum().alias("nt"),
-        notional.filter(pl.col("side") < 0).sum().alias("sold"),
+    minutes = ByTime.of(ticks.frame["ts"], MINUTE_US)
+    price, notional = (minutes.values(ticks.frame[name]) for name in ("px", "nt"))
+    is_sold = minutes.flags(ticks.frame["side"]) < 0
+    found = zip(
+        minutes.starts.tolist(),
+        price[minutes.lasts].tolist(),
+        minutes.sums(notional),
+        minutes.sums_where(notional, is_sold),
+        strict=True,
     )
     return [
         Minute(
@@ -98,7 +101,7 @@ def minutes_of(ticks: Ticks) -> list[Minute]:
             scaled(total, ticks.nt_scale),
             scaled(total - 2 * sold, ticks.nt_scale),
         )
-        for start, close, total, sold in found.iter_rows()
+        for start, close, total, sold in found
     ]
 
 

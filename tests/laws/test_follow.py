@@ -81,8 +81,6 @@ class Hand:
                 run.advance()
         names = None if what == "all" else resident.urgent
         moved = resident.moved(names)
-        for run in moved:
-            run.encode()
         try:
             resident.commit(moved)
         except MovedError:
