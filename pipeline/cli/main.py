@@ -22,9 +22,13 @@ _OWN = {
     "explain": "Show where a row comes from, down to the bytes of raw files.",
     "model": "Show the models of trade clusters, and whether their labels last.",
     "rebuild": "Compute layers again from the start and swap them in.",
+    "import": "Bring archives of exchanges and vendors into the vault as raw day files.",
     "demo": "Write a simulated market into the vault to play with.",
 }
 
+
+_MODULES = {"import": "importing"}
+"""Commands whose module cannot have their name."""
 
 _STAGES_OF_THEIR_OWN = ("confluence",)
 """Stages whose command does more than run them."""
@@ -38,7 +42,8 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name in _OWN:
-            command: click.Command = import_module(f"pipeline.cli.{cmd_name}").command
+            module = _MODULES.get(cmd_name, cmd_name)
+            command: click.Command = import_module(f"pipeline.cli.{module}").command
             return command
         if cmd_name in _STAGES_OF_THEIR_OWN:
             return import_module(f"pipeline.cli.{cmd_name}").command  # type: ignore[no-any-return]
