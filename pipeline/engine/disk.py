@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 _WINDOWS = sys.platform == "win32"
@@ -96,6 +97,12 @@ def remove(path: Path) -> None:
     except PermissionError:
         if not _WINDOWS:
             raise
+
+
+def remove_empty(path: Path) -> None:
+    """Delete a directory unless something is in it, or it is gone."""
+    with suppress(OSError):
+        path.rmdir()
 
 
 def remove_tree(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -112,5 +111,4 @@ def clear(folder: Path) -> None:
         if path.name.endswith((WAITING, JOINING)):
             disk.remove(path)
     for each in (folder, folder.parent, folder.parent.parent):
-        with suppress(OSError):  # something else is in it
-            each.rmdir()
+        disk.remove_empty(each)
