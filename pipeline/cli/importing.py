@@ -154,6 +154,7 @@ class Run:
         Raises:
             UsageError: archives of several instruments are to be one.
         """
+        from pipeline.engine.importing import guarded  # noqa: PLC0415
         from pipeline.importers.container import check_there  # noqa: PLC0415
         from pipeline.importers.reading import first_source  # noqa: PLC0415
 
@@ -161,7 +162,8 @@ class Run:
         for path in files:
             try:
                 check_there(path)
-                found.append((path, first_source(path, self.wishes)))
+                with guarded(str(path), "nothing of it was imported"):
+                    found.append((path, first_source(path, self.wishes)))
             except FlowvaultError as error:
                 self._error(error)
         told = {source.told for _, source in found if source.told and not source.is_named}

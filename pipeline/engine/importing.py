@@ -37,6 +37,7 @@ Report = Callable[[int, int], None]
 """Called with how many bytes of the archive have been read, and rows made of them, so far."""
 
 _IDLE = ("same", "refused")
+_NOTHING_STANDS = "nothing of it is in place"
 _ENOUGH_LINES = 1000
 _NAMES_SHOWN = 5
 
@@ -102,9 +103,9 @@ def import_archive(
     """
     check_there(path)
     archive = Archive(path)
-    if has_checksum(path):
-        archive.identity()
-    with ExitStack() as held:
+    with guarded(f"import of {path.name}", _NOTHING_STANDS), ExitStack() as held:
+        if has_checksum(path):
+            archive.identity()
         imports: dict[tuple[Instrument, str], Import] = {}
         for source, blocks in contents(archive, wishes):
             key = source.instrument, source.format.kind
@@ -156,7 +157,7 @@ class Import:
         folder = self._ledger.folder
         with lock.hold(folder.with_name(f"{folder.name}.lock"), f"import of {self.instrument.key}"):
             started = time.perf_counter()
-            with self._guarded("nothing of it is in place"):
+            with guarded(self.what, _NOTHING_STANDS):
                 self._recover()
                 self.result.is_known = not self.options.anew and self._is_known(archive)
             self.result.seconds += time.perf_counter() - started
@@ -176,7 +177,7 @@ class Import:
         if self.result.is_known:
             return
         started = time.perf_counter()
-        with self._guarded("nothing of it is in place"):
+        with guarded(self.what, _NOTHING_STANDS):
             line = source.header_lines + 1
             for batch in _batches(source, blocks):
                 self.result.bad += len(batch.bad)
@@ -200,7 +201,7 @@ class Import:
         if self.result.is_known:
             return self.result
         started = time.perf_counter()
-        with self._guarded("nothing of it is in place"):
+        with guarded(self.what, _NOTHING_STANDS):
             self._take(None)
             self._check_sense(None)
             self._check_rows()
@@ -353,7 +354,7 @@ class Import:
         )
         is_done = not left_out or self.options.skip_existing
         placing = Placing(files, record if is_done else None)
-        with self._guarded("run the same command again: it goes on where it stopped"):
+        with guarded(self.what, "run the same command again: it goes on where it stopped"):
             self._refused.keep()
             self._is_placing = True
             self._ledger.begin(placing)
@@ -415,15 +416,20 @@ class Import:
             hint = "move it away and run the same command again, or leave it with --skip-existing"
         return DataError(f"{folder / day}: day refused and left as it was: {change.why}", hint)
 
-    @contextmanager
-    def _guarded(self, what_stands: str) -> Iterator[None]:
-        """Turn errors of the disk into a message that names the import."""
-        try:
-            yield
-        except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            message = f"{self.what}: {error.strerror or error}{where}; {what_stands}"
-            raise DiskError(message, "mend the disk, then run the same command again") from error
+
+@contextmanager
+def guarded(what: str, stands: str) -> Iterator[None]:
+    """Turn errors of the disk into a message that says what failed and what stands.
+
+    Raises:
+        DiskError: there was one.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        message = f"{what}: {error.strerror or error}{where}; {stands}"
+        raise DiskError(message, "mend the disk, then run the same command again") from error
 
 
 def _batches(source: Source, blocks: Iterator[Lines]) -> Iterator[Batch]:
