@@ -44,7 +44,13 @@ def utc(text: str) -> int:
 
 
 def walk(
-    count: int, start_us: int, stop_us: int, *, first: int = 1000, seed: int = 5, step_us: int = 1000
+    count: int,
+    start_us: int,
+    stop_us: int,
+    *,
+    first: int = 1000,
+    seed: int = 5,
+    step_us: int = 1000,
 ) -> list[Trade]:
     """Trades in order of time; `step_us` is how fine their times are."""
     rng = random.Random(seed)
@@ -54,7 +60,9 @@ def walk(
     for number, us in enumerate(times):
         cents += rng.randrange(-300, 301)
         # zeros at the end are digits too
-        size = rng.choice((f"{rng.randrange(1, 5000) / 1000:.3f}", f"{rng.randrange(1, 90)}.00000000"))
+        size = rng.choice(
+            (f"{rng.randrange(1, 5000) / 1000:.3f}", f"{rng.randrange(1, 90)}.00000000")
+        )
         price = f"{cents // 100}.{cents % 100:02d}"
         found.append(Trade(first + number, price, size, rng.random() < 0.5, us))
     return found
@@ -71,7 +79,9 @@ def ms(us: int) -> str:
 def table(header: str, rows: Iterable[Sequence[Any]]) -> bytes:
     """A table with or without a header."""
     lines = [header] if header else []
-    return "".join(f"{line}\n" for line in [*lines, *(",".join(map(str, r)) for r in rows)]).encode()
+    return "".join(
+        f"{line}\n" for line in [*lines, *(",".join(map(str, r)) for r in rows)]
+    ).encode()
 
 
 BINANCE_TRADES = "id,price,qty,quote_qty,time,is_buyer_maker"
@@ -98,7 +108,9 @@ def binance_trades(
     return table(name if header else "", more)
 
 
-def binance_aggregates(trades: Iterable[Trade], *, spot: bool = False, header: bool = True) -> bytes:
+def binance_aggregates(
+    trades: Iterable[Trade], *, spot: bool = False, header: bool = True
+) -> bytes:
     """Each trade as an aggregate of three."""
     rows = [
         [
@@ -125,10 +137,13 @@ def okx_trades(trades: Iterable[Trade], inst_id: str, *, header: str = OKX_TRADE
     return table(header, rows)
 
 
-def tardis_trades(trades: Iterable[Trade], exchange: str, symbol: str, delay_us: int = 30_000) -> bytes:
+def tardis_trades(
+    trades: Iterable[Trade], exchange: str, symbol: str, delay_us: int = 30_000
+) -> bytes:
     """Rows of tardis.dev, which arrived a little after they happened."""
     rows = [
-        [exchange, symbol, e.us, e.us + delay_us, e.number, side(e), e.price, e.size] for e in trades
+        [exchange, symbol, e.us, e.us + delay_us, e.number, side(e), e.price, e.size]
+        for e in trades
     ]
     return table(TARDIS_TRADES, rows)
 

@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_a_lost_line_is_a_hole_in_the_sequence(flowvault: Command, folder: Path)
     assert len(records) == 399
     breaks = [
         now["ts"]
-        for before, now in zip(records, records[1:], strict=False)
+        for before, now in pairwise(records)
         if now["prevSeqId"] not in (-1, before["seqId"])
     ]
     assert breaks == [str(MESSAGES[201].us // 1000)]
@@ -205,7 +206,7 @@ def import_tardis(
 def wanted_okx(messages: list[Message], symbol: str) -> Iterator[dict[str, Any]]:
     last = messages[0].arrival - 1
     for each in messages:
-        book = {"asks": each.side(is_bid=False), "bids": each.side(is_bid=True)}
+        book: dict[str, Any] = {"asks": each.side(is_bid=False), "bids": each.side(is_bid=True)}
         prev = -1 if each.is_snapshot else last
         book |= {"ts": make.ms(each.us), "seqId": each.arrival, "prevSeqId": prev}
         yield {
@@ -276,9 +277,7 @@ def test_rows_of_a_message_are_one_record(
 
 def test_a_snapshot_in_several_messages_is_one(flowvault: Command, folder: Path) -> None:
     first = MESSAGES[0]
-    halves = [
-        Message(True, first.us, first.arrival + at, first.levels[at::2]) for at in (0, 1)
-    ]
+    halves = [Message(True, first.us, first.arrival + at, first.levels[at::2]) for at in (0, 1)]
 
     found = import_tardis(
         flowvault, folder, tardis_rows([*halves, *MESSAGES[1:5]], "okex-swap", SWAP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def days(clock: list[int], cuts: tuple[int, ...] = ()) -> tuple[list[int], int]:
     calendar = Calendar()
     found: list[int] = []
     edges = [0, *cuts, len(clock)]
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         after = clock[last] if last < len(clock) else NO_TIME
         day, _ = calendar.days(np.array(clock[first:last], np.int64), after)
         found += (day - EVE // DAY).tolist()

@@ -203,8 +203,6 @@ def test_a_process_killed_at_any_time(tmp_path: Path, folder: Path) -> None:
         assert [p.name for p in (vault / "raw").rglob("*") if p.suffix == ".importing"] == []
 
 
-
-
 @pytest.mark.parametrize("number", range(0, 40, 3))
 def test_any_operation_may_fail(number: int, tmp_path: Path, archives: list[Path]) -> None:
     """A message and status 74, no traceback; the next run makes it good."""

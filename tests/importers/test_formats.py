@@ -1,4 +1,4 @@
-"""Each format becomes, digit by digit, the lines that the exchange's collector would have written."""
+"""Each format becomes, digit by digit, the lines that a collector would have written."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ CASES: dict[str, Case] = {
     ),
     "OKX spot, with its source": (
         "BTC-USDT-trades-2024-01-02.zip",
-        make.okx_trades(TRADES, "BTC-USDT", header=make.OKX_TRADES + ",source").replace(
-            b"\n", b",0\n"
-        ).replace(b"source,0\n", b"source\n"),
+        make.okx_trades(TRADES, "BTC-USDT", header=make.OKX_TRADES + ",source")
+        .replace(b"\n", b",0\n")
+        .replace(b"source,0\n", b"source\n"),
         "okx/trades_spot/BTC-USDT",
         by_day(TRADES, lambda each: make.okx_line(each, "BTC-USDT", source="0")),
     ),
@@ -198,7 +198,8 @@ def test_tardis_trades(
 
 
 @pytest.mark.parametrize(
-    ("exchange", "symbol"), [("bitmex", "XBTUSD"), ("deribit", "BTC-PERPETUAL"), ("bybit", "BTCUSD")]
+    ("exchange", "symbol"),
+    [("bitmex", "XBTUSD"), ("deribit", "BTC-PERPETUAL"), ("bybit", "BTCUSD")],
 )
 def test_contracts_are_no_base_units(
     exchange: str, symbol: str, flowvault: Command, folder: Path
@@ -214,9 +215,7 @@ def test_contracts_are_no_base_units(
 
 
 def test_binance_book_tickers(flowvault: Command, folder: Path) -> None:
-    header = (
-        "update_id,best_bid_price,best_bid_qty,best_ask_price,best_ask_qty,transaction_time,event_time"
-    )
+    header = "update_id,best_bid_price,best_bid_qty,best_ask_price,best_ask_qty,transaction_time"
     rows = [[7 + i, "42.10", f"{i}.50", "42.20", "3.00", 1704067200000 + i, 5] for i in range(1, 9)]
     path = make.zipped(folder, "BTCUSDT-bookTicker-2024-01-01.zip", make.table(header, rows))
 
@@ -225,8 +224,14 @@ def test_binance_book_tickers(flowvault: Command, folder: Path) -> None:
     assert row["kind"] == "quotes"
     lines = flowvault.raw("binance/quotes_perps/BTCUSDT")["2024-01-01.jsonl"].splitlines()
     assert json.loads(lines[1]) == {
-        **{"e": "bookTicker", "u": 9, "s": "BTCUSDT", "b": "42.10", "B": "2.50"},
-        **{"a": "42.20", "A": "3.00", "T": 1704067200002},
+        "e": "bookTicker",
+        "u": 9,
+        "s": "BTCUSDT",
+        "b": "42.10",
+        "B": "2.50",
+        "a": "42.20",
+        "A": "3.00",
+        "T": 1704067200002,
     }
     assert len(lines) == 8
 

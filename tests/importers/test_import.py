@@ -1,4 +1,4 @@
-"""What an import does to a vault that has something in it already, and to archives that are damaged."""
+"""What an import does to a vault that has something in it, and with archives that are damaged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ MIDNIGHT = utc("2025-06-01T16:00")
 """A midnight in UTC+8."""
 
 DAYS = [
-    walk(300, MIDNIGHT + i * make.DAY_US, MIDNIGHT + (i + 1) * make.DAY_US, first=1 + 300 * i, seed=i)
+    walk(
+        300, MIDNIGHT + i * make.DAY_US, MIDNIGHT + (i + 1) * make.DAY_US, first=1 + 300 * i, seed=i
+    )
     for i in range(4)
 ]
 """The trades of four days in UTC+8."""
@@ -81,7 +83,9 @@ def test_importing_twice_changes_nothing(flowvault: Command, folder: Path) -> No
     """Not a byte, not even the time of a file."""
     paths = [okx(folder, number) for number in range(4)]
     flowvault.import_(*paths)
-    before = {path: path.stat().st_mtime_ns for path in flowvault.vault.rglob("*") if path.is_file()}
+    before = {
+        path: path.stat().st_mtime_ns for path in flowvault.vault.rglob("*") if path.is_file()
+    }
 
     rows = flowvault.import_(*paths)
 
@@ -261,9 +265,7 @@ def test_trades_and_aggregates_do_not_share_a_day(flowvault: Command, folder: Pa
     one, other = make.binance_trades(DAYS[0][:half]), make.binance_aggregates(DAYS[0][half:])
     flowvault.import_(make.zipped(folder, "BTCUSDT-trades-2025-06-01.zip", one))
 
-    outcome = flowvault(
-        "import", make.zipped(folder, "BTCUSDT-aggTrades-2025-06-01.zip", other)
-    )
+    outcome = flowvault("import", make.zipped(folder, "BTCUSDT-aggTrades-2025-06-01.zip", other))
 
     assert outcome.code == 65
     assert "binance-trades" in outcome.err

@@ -75,7 +75,9 @@ def binance_archives(folder: Path) -> list[Path]:
     ]
 
 
-Case = tuple[tuple[str, str, str], Callable[[Path], list[Path]], Callable[[Trade], bytes], list[Trade]]
+Case = tuple[
+    tuple[str, str, str], Callable[[Path], list[Path]], Callable[[Trade], bytes], list[Trade]
+]
 CASES: dict[str, Case] = {
     "binance": (("binance", "perps", "BTCUSDT"), binance_archives, binance_stream, COARSE),
     "okx": (("okx", "perps", "BTC-USDT-SWAP"), okx_archives, okx_stream, COARSE),
