@@ -17,7 +17,7 @@ from pipeline.engine.paths import MARKETS
 from pipeline.errors import FlowvaultError, MissingInputError, UsageError
 
 if TYPE_CHECKING:
-    from pipeline.engine.importing import Result
+    from pipeline.engine.importing import Options, Result, Target
     from pipeline.importers.recognise import Source, Wishes
 
 _ENDINGS = (".zip", ".csv", ".csv.gz", ".csv.zst", ".tar.gz", ".tgz", ".parquet")
@@ -98,8 +98,7 @@ def command(
     .CHECKSUM beside an archive is checked. Importing twice changes nothing; an import that was
     killed goes on when it is run again. Day files that a collector has written are never changed.
     """
-    from pipeline.engine.importing import Options  # noqa: PLC0415
-    from pipeline.engine.runner import Vault  # noqa: PLC0415
+    from pipeline.engine.importing import Options, Target  # noqa: PLC0415
     from pipeline.importers.mapped import parse_map  # noqa: PLC0415
     from pipeline.importers.recognise import FORMATS, Wishes  # noqa: PLC0415
 
@@ -107,7 +106,7 @@ def command(
         raise click.UsageError(f"no format {format_!r}; formats: {', '.join(FORMATS)}")
     wishes = Wishes(format_, exchange, market, inst_ids, parse_map(mapping), unit)
     options = Options(again, backfill, skip_existing)
-    run = Run(Vault.open(vault), wishes, options, as_json=as_json)
+    run = Run(Target.open(vault), wishes, options, as_json=as_json)
     looked = run.look(_files(archives))
     if dry_run:
         run.tell(looked)
@@ -138,7 +137,7 @@ def _files(archives: Sequence[Path]) -> list[Path]:
 class Run:
     """One run of the command: the archives in their order, and what is printed about them."""
 
-    def __init__(self, vault: Any, wishes: Wishes, options: Any, *, as_json: bool) -> None:
+    def __init__(self, vault: Target, wishes: Wishes, options: Options, *, as_json: bool) -> None:
         self.vault = vault
         self.wishes = wishes
         self.options = options

@@ -14,15 +14,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import stages
 from pipeline.engine import lock
-from pipeline.engine import state as states
 from pipeline.engine.ahead import ahead
 from pipeline.engine.ledger import ArchiveRecord, Ledger, Piece, Placing
+from pipeline.engine.paths import VaultPaths
 from pipeline.engine.placing import Change, placed_of, plan, put
 from pipeline.engine.rawfiles import day_files
 from pipeline.engine.refused import Refused
-from pipeline.engine.runner import Vault
 from pipeline.engine.staging import Staging, clear
 from pipeline.errors import DataError, DiskError, FlowvaultError, MissingInputError
 from pipeline.importers.batch import Batch
@@ -31,7 +29,7 @@ from pipeline.importers.days import NO_TIME, Calendar
 from pipeline.importers.framing import Lines
 from pipeline.importers.reading import contents
 from pipeline.importers.recognise import Source, Wishes
-from pipeline.instrument import Instrument, contract_of, unknown_contract
+from pipeline.instrument import Instrument, contract_of, load_table, unknown_contract
 
 Report = Callable[[int, int], None]
 """Called with how many bytes of the archive have been read, and rows made of them, so far."""
@@ -40,6 +38,28 @@ _IDLE = ("same", "refused")
 _NOTHING_STANDS = "nothing of it is in place"
 _ENOUGH_LINES = 1000
 _NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Target:
+    """The vault that archives are imported to: its root and its contract table."""
+
+    root: Path
+    table: dict[str, dict[str, str]]
+
+    @classmethod
+    def open(cls, root: Path) -> Target:
+        """Read the vault's contract table.
+
+        Raises:
+            UsageError: it is wrong.
+        """
+        return cls(root, load_table(root))
+
+    @property
+    def paths(self) -> VaultPaths:
+        """Where things lie."""
+        return VaultPaths(self.root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +114,7 @@ class Result:
 
 
 def import_archive(
-    vault: Vault, path: Path, wishes: Wishes, options: Options, report: Report
+    vault: Target, path: Path, wishes: Wishes, options: Options, report: Report
 ) -> Iterator[Result]:
     """Import one archive; yields a result for each instrument in it.
 
@@ -126,7 +146,7 @@ class Import:
     """One archive on its way into the day files of one instrument."""
 
     def __init__(
-        self, vault: Vault, path: Path, source: Source, wishes: Wishes, options: Options
+        self, vault: Target, path: Path, source: Source, wishes: Wishes, options: Options
     ) -> None:
         self.vault = vault
         self.path = path
@@ -316,6 +336,12 @@ class Import:
 
     def _readers(self) -> Iterator[tuple[str, str]]:
         """The stages that have read this kind, each with the last day that it has read."""
+        where = f"{self.instrument.exchange}/{self.instrument.market}"
+        if not any(self.vault.root.glob(f"state/*/{where}/{self.instrument.inst_id}.state.json")):
+            return  # none has run: no need to load them all
+        from pipeline import stages  # noqa: PLC0415  (only where some have run)
+        from pipeline.engine import state as states  # noqa: PLC0415
+
         for stage in stages.all_stages():
             if stage.raw_kind == self.kind:
                 state, _ = states.load(self.vault.paths.state(stage.name, self.instrument))

@@ -84,18 +84,18 @@ def read_row(text: bytes, place: int, layout: Layout) -> Row | None:
 
 def _text(part: Part, fields: list[str], values: list[int], place: int) -> bytes:
     """A part of a line."""
-    if part.kind == convert.LITERAL:
-        return part.texts[0]
+    value, behind = values[part.column], b""
     if part.kind == convert.COPY:
-        return msgspec.json.encode(fields[part.column])[1:-1]
-    value = values[part.column]
-    if part.kind == convert.MS:
-        return ms_text(value).encode()
-    if part.kind == convert.ISO:
-        return iso_text(value).encode()
-    if part.kind == convert.ROW:
-        return f"{value}-{place}".encode()
-    return part.texts[0] if value > 0 else part.texts[1]
+        behind = msgspec.json.encode(fields[part.column])[1:-1]
+    elif part.kind == convert.MS:
+        behind = ms_text(value).encode()
+    elif part.kind == convert.ISO:
+        behind = iso_text(value).encode()
+    elif part.kind == convert.CHOICE:
+        behind = part.texts[0 if value > 0 else 1]
+    elif part.kind == convert.ROW:
+        behind = f"{value}-{place}".encode()
+    return part.text + behind
 
 
 def _fields(text: bytes) -> list[str]:

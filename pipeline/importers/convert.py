@@ -7,7 +7,8 @@ copied, eight at a time.
 
 A plan is one array of integers, because passing many arrays on costs more than the work itself:
 the numbers named below, then the kind of each column, the kept columns, three numbers a word
-(span of its text, what it means), three a part of the line (see `layout`), and spans of texts.
+(span of its text, what it means), five a part of the line (span of a fixed text, what stands
+behind it, the column that it is made of, where the spans of its two texts are), and these spans.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ SKIP, DECIMAL, AMOUNT, INTEGER, TIME, SIDE, FLAG, TEXT, SAME = range(9)
 """What a column holds: nothing that matters, a decimal above zero, one that may be zero, digits, a
 time, a word that means 1 or -1, one that means 2 or -2, a text, or the instrument."""
 
-LITERAL, COPY, MS, ISO, CHOICE, ROW = range(6)
-"""What a part of a line is: a fixed text, a column as it stands, a time in milliseconds or as ISO
+NOTHING, COPY, MS, ISO, CHOICE, ROW = range(6)
+"""What stands behind a fixed text: nothing, a column as it stands, a time in milliseconds or as ISO
 8601, one of two texts, or a name for the row made of its time and its place in the source."""
 
 AUTO, SECONDS, MILLIS, MICROS, NANOS = range(5)
@@ -444,30 +445,29 @@ def _line(
     """Write the line of a row; returns where the next one goes."""
     part = TABLES + plan[COLUMNS] + plan[KEPT] + 3 * plan[WORDS]
     for _ in range(plan[PARTS]):
-        kind, first, last = plan[part], plan[part + 1], plan[part + 2]
-        part += 3
-        if kind == LITERAL:
-            at = _put(to, at, texts, first, last) + last - first
-        elif kind == COPY:
-            first, last = spans[2 * first], spans[2 * first + 1]
+        first, last, kind, column = plan[part], plan[part + 1], plan[part + 2], plan[part + 3]
+        at = _put(to, at, texts, first, last) + last - first
+        if kind == COPY:
+            first, last = spans[2 * column], spans[2 * column + 1]
             at = _put(to, at, wide, first, last) + last - first
         elif kind == MS:
-            begin = spans[2 * first]
+            begin = spans[2 * column]
             # as it stands, if it is thirteen digits
-            if spans[2 * first + 1] - begin == _MS_DIGITS and text[begin + 10] >= _ZERO:
+            if spans[2 * column + 1] - begin == _MS_DIGITS and text[begin + 10] >= _ZERO:
                 at = _put(to, at, wide, begin, begin + _MS_DIGITS) + _MS_DIGITS
             else:
-                at = _put_ms(out, at, values[first])
-        elif kind == ISO:
-            at = _put_iso(out, at, values[first])
-        elif kind == ROW:
-            at = _put_number(out, at, values[first])
-            out[at] = _MINUS
-            at = _put_number(out, at + 1, place)
-        else:
-            spot = last if values[first] > 0 else last + 2
+                at = _put_ms(out, at, values[column])
+        elif kind == CHOICE:
+            spot = plan[part + 4] + (0 if values[column] > 0 else 2)
             first, last = plan[spot], plan[spot + 1]
             at = _put(to, at, texts, first, last) + last - first
+        elif kind == ISO:
+            at = _put_iso(out, at, values[column])
+        elif kind == ROW:
+            at = _put_number(out, at, values[column])
+            out[at] = _MINUS
+            at = _put_number(out, at + 1, place)
+        part += 5
     return at
 
 

@@ -43,15 +43,23 @@ KINDS = {
 
 _PLACE = re.compile(r"<(\w+)((?: \w+)*)>")
 _FORMS = {"ms": convert.MS, "iso": convert.ISO}
-_ROOM = {convert.COPY: 0, convert.MS: 8, convert.ISO: 27, convert.ROW: 40}
+_ROOM = {convert.MS: 8, convert.ISO: 27, convert.ROW: 40}
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a line: what it is, the column it is about, and its texts."""
+    """A part of a line: a fixed text, and what stands behind it.
 
-    kind: int
-    column: int = -1
+    Attributes:
+        text: the fixed text.
+        kind: what stands behind it, as `convert` names it.
+        column: that it is made of.
+        texts: the two of a choice.
+    """
+
+    text: bytes
+    kind: int = convert.NOTHING
+    column: int = 0
     texts: tuple[bytes, ...] = ()
 
 
@@ -96,22 +104,20 @@ class Layout:
             at = place.end()
             if place[1] == "inst":
                 fixed += msgspec.json.encode(self.inst_id)[1:-1]
-                continue
-            found += [Part(convert.LITERAL, texts=(fixed,)), self._part(place[1], place[2])]
-            fixed = b""
-        found.append(Part(convert.LITERAL, texts=(fixed + self.record[at:].encode() + b"\n",)))
-        return tuple(part for part in found if part.texts != (b"",))
+            else:
+                found.append(self._part(fixed, place[1], place[2].split()))
+                fixed = b""
+        return (*found, Part(fixed + self.record[at:].encode() + b"\n"))
 
-    def _part(self, role: str, form: str) -> Part:
-        forms = form.split()
+    def _part(self, text: bytes, role: str, forms: list[str]) -> Part:
         if role == "row":
-            return Part(convert.ROW, self.roles.index("time"))
+            return Part(text, convert.ROW, self.roles.index("time"))
         column = self.roles.index(role)
         if not forms:
-            return Part(convert.COPY, column)
+            return Part(text, convert.COPY, column)
         if forms[0] in _FORMS:
-            return Part(_FORMS[forms[0]], column)
-        return Part(convert.CHOICE, column, tuple(each.encode() for each in forms))
+            return Part(text, _FORMS[forms[0]], column)
+        return Part(text, convert.CHOICE, column, tuple(each.encode() for each in forms))
 
     @cached_property
     def kept_columns(self) -> tuple[int, ...]:
@@ -146,21 +152,17 @@ class Layout:
             *words,
         ]
         choices: list[int] = []
-        behind = len(numbers) + 3 * len(self.parts)
+        behind = len(numbers) + 5 * len(self.parts)
         for part in self.parts:
-            spans = [number for text in part.texts for number in span(text)]
-            if part.kind == convert.LITERAL:
-                numbers += [part.kind, *spans]
-            else:
-                numbers += [part.kind, part.column, behind + len(choices)]
-                choices += spans
-        longest = sum(_room(part) for part in self.parts)
+            numbers += [*span(part.text), part.kind, part.column, behind + len(choices)]
+            choices += [number for text in part.texts for number in span(text)]
+        longest = sum(len(each.text) + _room(each) for each in self.parts)
         text = np.frombuffer(bytes(texts) + bytes(PAD), np.uint8)
         return np.array([*numbers, *choices], np.int32), text, longest
 
 
 def _room(part: Part) -> int:
-    """How much longer than its column a part of a line may be."""
+    """How much longer than its column what stands behind a text may be."""
     return max((len(text) for text in part.texts), default=_ROOM.get(part.kind, 0))
 
 

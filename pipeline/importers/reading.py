@@ -10,7 +10,6 @@ from pipeline.errors import DataError
 from pipeline.importers.container import AGAIN, Archive, Peeked, is_parquet
 from pipeline.importers.framing import Lines, blocks
 from pipeline.importers.mapped import PARQUET
-from pipeline.importers.parquet import ParquetFile
 from pipeline.importers.recognise import Looked, Source, Wishes, recognise, recognise_columns
 
 _HEAD_BYTES, _FIRST_ROWS = 1 << 16, 100
@@ -24,6 +23,8 @@ def contents(archive: Archive, wishes: Wishes) -> Iterator[tuple[Source, Iterato
     """
     path = archive.path
     if is_parquet(path):
+        from pipeline.importers.parquet import ParquetFile  # noqa: PLC0415  (has polars)
+
         file = ParquetFile(path)
         source = recognise_columns(Looked(path, "", wishes), file.names)
         yield source, file.blocks(source.roles)

@@ -21,7 +21,6 @@ from pipeline.importers.mapped import roles_of, words_of
 from pipeline.importers.okx_books import OkxBooks, read_book_line
 from pipeline.importers.records import BOOKS, records
 from pipeline.importers.table import TableReader
-from pipeline.importers.tardis_books import TardisBooks, level_record
 from pipeline.instrument import Instrument
 from pipeline.raw.shape import BadRecordError
 
@@ -111,6 +110,8 @@ class Source:
             return OkxBooks(inst_id)
         layout = self.layout(inst_id)
         if self.format.variant == BOOKS:
+            from pipeline.importers.tardis_books import TardisBooks  # noqa: PLC0415  (has polars)
+
             return TardisBooks(layout, self.exchange, self.market)
         return TableReader(layout)
 
@@ -124,6 +125,8 @@ class Source:
 
     def _record(self) -> str:
         if self.format.variant == BOOKS:
+            from pipeline.importers.tardis_books import level_record  # noqa: PLC0415  (has polars)
+
             return level_record(self.exchange, self.market, self.file)
         known = records(self.exchange, self.format.variant)
         found = first_that_fits(known, self.roles)

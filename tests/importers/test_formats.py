@@ -216,7 +216,7 @@ def test_contracts_are_no_base_units(
 
 def test_binance_book_tickers(flowvault: Command, folder: Path) -> None:
     header = "update_id,best_bid_price,best_bid_qty,best_ask_price,best_ask_qty,transaction_time"
-    rows = [[7 + i, "42.10", f"{i}.50", "42.20", "3.00", 1704067200000 + i, 5] for i in range(1, 9)]
+    rows = [[7 + i, "42.10", f"{i}.50", "42.20", "3.00", 1704067200000 + i] for i in range(1, 9)]
     path = make.zipped(folder, "BTCUSDT-bookTicker-2024-01-01.zip", make.table(header, rows))
 
     (row,) = flowvault.import_(path)
