@@ -29,6 +29,7 @@ LEVELS: dict[str, int] = {
     "raw": 3,
     "calc": 3,
     "stages": 3,
+    "importers": 3,
     "sim": 4,
     "engine": 4,
     "cli": 5,

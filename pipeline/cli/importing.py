@@ -17,7 +17,8 @@ from pipeline.engine.paths import MARKETS
 from pipeline.errors import FlowvaultError, MissingInputError, UsageError
 
 if TYPE_CHECKING:
-    from pipeline.engine.importing import Options, Result, Target
+    from pipeline.engine.import_result import Options, Result
+    from pipeline.engine.importing import Target
     from pipeline.importers.recognise import Source, Wishes
 
 _ENDINGS = (".zip", ".csv", ".csv.gz", ".csv.zst", ".tar.gz", ".tgz", ".parquet")
@@ -85,7 +86,7 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    r"""Bring ARCHIVES (files or folders) into the vault as raw day files.
+    """Bring ARCHIVES (files or folders) into the vault as raw day files.
 
     \b
     What they are is told by their names and columns; known formats:
@@ -97,8 +98,9 @@ def command(
     Prices and sizes keep their digits, in the exchange's own records and units. A published
     .CHECKSUM beside an archive is checked. Importing twice changes nothing; an import that was
     killed goes on when it is run again. Day files that a collector has written are never changed.
-    """
-    from pipeline.engine.importing import Options, Target  # noqa: PLC0415
+    """  # noqa: D301  (click wants the character)
+    from pipeline.engine.import_result import Options  # noqa: PLC0415
+    from pipeline.engine.importing import Target  # noqa: PLC0415
     from pipeline.importers.mapped import parse_map  # noqa: PLC0415
     from pipeline.importers.recognise import FORMATS, Wishes  # noqa: PLC0415
 

@@ -72,7 +72,7 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="flowvault")
 @click.pass_context
 def cli(ctx: click.Context, vault: Path | None) -> None:
-    r"""Raw exchange trades and books in, proven order-flow layers out.
+    """Raw exchange trades and books in, proven order-flow layers out.
 
     Each stage reads what is new since its last run, writes closed rows only, and commits rows
     and cursor together: it can be killed at any time and run again.
@@ -82,7 +82,7 @@ def cli(ctx: click.Context, vault: Path | None) -> None:
       flowvault demo && flowvault run --all
       flowvault volume -i BTC-USDT-SWAP
       flowvault tail volume -i BTC-USDT-SWAP -n 3
-    """
+    """  # noqa: D301  (click wants the character)
     ctx.obj = (vault or Path(os.environ.get("FLOWVAULT_VAULT") or "vault")).absolute()
 
 

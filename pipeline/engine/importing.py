@@ -11,18 +11,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engine import lock
+from pipeline.engine import state as states
 from pipeline.engine.ahead import ahead
+from pipeline.engine.import_result import (
+    IDLE,
+    DayResult,
+    Options,
+    Result,
+    mostly_bad,
+    out_of_order,
+)
 from pipeline.engine.ledger import ArchiveRecord, Ledger, Piece, Placing
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.placing import Change, placed_of, plan, put
 from pipeline.engine.rawfiles import day_files
 from pipeline.engine.refused import Refused
 from pipeline.engine.staging import Staging, clear
-from pipeline.errors import DataError, DiskError, FlowvaultError, MissingInputError
+from pipeline.errors import DiskError, FlowvaultError, MissingInputError
 from pipeline.importers.batch import Batch
 from pipeline.importers.container import Archive, Identity, check_there, has_checksum
 from pipeline.importers.days import NO_TIME, Calendar
@@ -34,10 +43,8 @@ from pipeline.instrument import Instrument, contract_of, load_table, unknown_con
 Report = Callable[[int, int], None]
 """Called with how many bytes of the archive have been read, and rows made of them, so far."""
 
-_IDLE = ("same", "refused")
 _NOTHING_STANDS = "nothing of it is in place"
 _ENOUGH_LINES = 1000
-_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -60,57 +67,6 @@ class Target:
     def paths(self) -> VaultPaths:
         """Where things lie."""
         return VaultPaths(self.root)
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What may be done besides adding to what is there.
-
-    Attributes:
-        anew: import archives again, and replace rows that an earlier import has written.
-        backfill: write days although a stage has read later ones.
-        skip_existing: days that are refused because something else is there are no error.
-    """
-
-    anew: bool = False
-    backfill: bool = False
-    skip_existing: bool = False
-
-
-@dataclass(slots=True)
-class DayResult:
-    """What became of one day."""
-
-    day: str
-    rows: int
-    bytes: int
-    action: str
-
-
-@dataclass(slots=True)
-class Result:
-    """What became of one archive, for one instrument.
-
-    Attributes:
-        is_known: it was imported before; nothing was done.
-        others: rows of other instruments, and some of their names.
-        problems: errors that did not stop it.
-        notes: what else the user should know.
-    """
-
-    archive: str
-    format: str
-    instrument: Instrument
-    kind: str
-    is_known: bool = False
-    rows: int = 0
-    bad: int = 0
-    others: int = 0
-    names: set[str] = field(default_factory=set)
-    days: list[DayResult] = field(default_factory=list)
-    problems: list[FlowvaultError] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 def import_archive(
@@ -206,7 +162,7 @@ class Import:
                 self._lines += batch.lines
                 self.result.others += batch.others
                 self.result.names |= batch.names
-                self._check_sense(source)
+                self._check_sense()
                 self._take(batch)
                 report(self.result.rows)
         self.result.seconds += time.perf_counter() - started
@@ -223,8 +179,7 @@ class Import:
         started = time.perf_counter()
         with guarded(self.what, _NOTHING_STANDS):
             self._take(None)
-            self._check_sense(None)
-            self._check_rows()
+            self._check_sense(is_all=True)
             changes = self._plan(identity)
         with ExitStack() as held:
             for stage in self._readers_to_hold(changes):
@@ -232,9 +187,25 @@ class Import:
                 held.enter_context(lock.hold(path, f"stage {stage} of {self.instrument.key}"))
             changes = [self._unless_read(change) for change in changes]
             changes = self._place(changes, identity)
-        self._sum_up(changes)
+        self.result.conclude(changes, self.path, self._folder, self.options)
+        self._conclude()
         self.result.seconds += time.perf_counter() - started
         return self.result
+
+    def _conclude(self) -> None:
+        """Say what became of rows that are not in place, and what a stage will want to know."""
+        result = self.result
+        result.tell_bad(self.path, self._lines, self._refused)
+        if result.others and not self._is_told:
+            result.notes.append(
+                f"{result.others:,} rows of {self.path.name} are of other instruments "
+                f"({result.shown}) and were left out; import them with -i"
+            )
+        if not result.rows:
+            result.notes.append(f"{self.path.name} has no rows of {self.instrument.inst_id}")
+        elif not contract_of(self.instrument, self.vault.table, self.vault.root).value:
+            error = unknown_contract(self.instrument, self.vault.root, self.path.name)
+            result.notes.append(f"{error.message}\n  next: {error.hint}")
 
     def _recover(self) -> None:
         """Finish what a killed import has begun to put in place; remove what it left besides."""
@@ -274,33 +245,16 @@ class Import:
             self.result.rows += self._held.rows
         self._held = batch
 
-    def _check_sense(self, source: Source | None) -> None:
-        """Refuse an archive of which most rows are bad or out of order.
-
-        Args:
-            source: the file that is being read; None at the end.
-        """
-        bad, behind, rows = self.result.bad, self._calendar.behind, self.result.rows
-        if bad * 2 > self._lines and (source is None or self._lines >= _ENOUGH_LINES):
-            raise DataError(
-                f"{self.path}: {bad:,} of the first {self._lines:,} rows are bad; "
-                f"{self._refused.first}",
-                "say what it is with --format, or which column is what with --map",
-            )
-        if source is None and behind * 100 > rows:
-            raise DataError(
-                f"{self.path}: not in order of time: {behind:,} of {rows:,} rows are more than "
-                "five minutes behind the ones before them; nothing of it is in place",
-                'unpack it and sort it by its time, as with: duckdb -c "copy (from '
-                "read_csv('IN.csv', all_varchar = true) order by TIME) to 'OUT.csv'\"",
-            )
-
-    def _check_rows(self) -> None:
-        """Refuse an archive that has no rows of the instrument that was asked for."""
-        if not self.result.rows and self.result.others:
-            names = ", ".join(sorted(self.result.names)[:_NAMES_SHOWN])
+    def _check_sense(self, *, is_all: bool = False) -> None:
+        """Refuse an archive of which most rows are bad or out of order, or none is wanted."""
+        bad, behind = self.result.bad, self._calendar.behind
+        if bad * 2 > self._lines and (is_all or self._lines >= _ENOUGH_LINES):
+            raise mostly_bad(self.path, bad, self._lines, self._refused)
+        if is_all and behind * 100 > self.result.rows:
+            raise out_of_order(self.path, behind, self.result.rows)
+        if is_all and not self.result.rows and self.result.others:
             raise MissingInputError(
-                f"{self.path}: no rows of {self.instrument.inst_id}; it has {names}",
+                f"{self.path}: no rows of {self.instrument.inst_id}; it has {self.result.shown}",
                 f"flowvault import {self.path} -i NAME",
             )
 
@@ -329,30 +283,26 @@ class Import:
         """
         newest = max((file.day for file in day_files(self._folder)), default="")
         is_harmless = all(
-            change.action in _IDLE or (change.is_appending and change.staged.day >= newest)
+            change.action in IDLE or (change.is_appending and change.staged.day >= newest)
             for change in changes
         )
-        return [] if is_harmless else [stage for stage, _ in self._readers()]
+        return [] if is_harmless else list(readers(self.kind))
 
-    def _readers(self) -> Iterator[tuple[str, str]]:
+    def _last_read(self) -> Iterator[tuple[str, str]]:
         """The stages that have read this kind, each with the last day that it has read."""
         where = f"{self.instrument.exchange}/{self.instrument.market}"
         if not any(self.vault.root.glob(f"state/*/{where}/{self.instrument.inst_id}.state.json")):
             return  # none has run: no need to load them all
-        from pipeline import stages  # noqa: PLC0415  (only where some have run)
-        from pipeline.engine import state as states  # noqa: PLC0415
-
-        for stage in stages.all_stages():
-            if stage.raw_kind == self.kind:
-                state, _ = states.load(self.vault.paths.state(stage.name, self.instrument))
-                marks = state.raw.get(self.kind, []) if state is not None else []
-                yield stage.name, marks[-1].day if marks else ""
+        for stage in readers(self.kind):
+            state, _ = states.load(self.vault.paths.state(stage, self.instrument))
+            marks = state.raw.get(self.kind, []) if state is not None else []
+            yield stage, marks[-1].day if marks else ""
 
     def _unless_read(self, change: Change) -> Change:
         """Leave a day alone that a stage has read, or passed."""
-        if change.action in _IDLE:
+        if change.action in IDLE:
             return change
-        for stage, last in self._readers():
+        for stage, last in self._last_read():
             day = change.staged.day
             if day > last or (day == last and change.is_appending):
                 continue
@@ -395,52 +345,12 @@ class Import:
             for change in changes
         ]
 
-    def _sum_up(self, changes: Sequence[Change]) -> None:
-        result, instrument = self.result, self.instrument
-        for change in changes:
-            action: str = change.action
-            if action == "refused" and self.options.skip_existing:
-                action = "kept"
-            staged = change.staged
-            size = change.record.look.size if change.record is not None else staged.look.size
-            result.days.append(DayResult(staged.day, staged.rows, size, action))
-            if action == "refused":
-                result.problems.append(self._refusal(change))
-        if result.bad * 100 > self._lines:
-            result.problems.append(
-                DataError(
-                    f"{self.path}: {result.bad:,} of {self._lines:,} rows were bad (more than "
-                    f"1 %); {self._refused.first}; the others are in place, the bad ones in "
-                    f"{self._refused.path}",
-                    "look at the reasons there; fetch the archive again if it is damaged",
-                )
-            )
-        elif result.bad:
-            result.notes.append(
-                f"{result.bad:,} rows of {self.path.name} were bad; {self._refused.first}; they "
-                f"are in {self._refused.path}"
-            )
-        if result.others and not self._is_told:
-            names = ", ".join(sorted(result.names)[:_NAMES_SHOWN])
-            result.notes.append(
-                f"{result.others:,} rows of {self.path.name} are of other instruments ({names}) "
-                "and were left out; import them with -i"
-            )
-        if not result.rows:
-            result.notes.append(f"{self.path.name} has no rows of {instrument.inst_id}")
-        elif not contract_of(instrument, self.vault.table, self.vault.root).value:
-            error = unknown_contract(instrument, self.vault.root, self.path.name)
-            result.notes.append(f"{error.message}\n  next: {error.hint}")
 
-    def _refusal(self, change: Change) -> DataError:
-        day, folder = change.staged.day, self._folder
-        if change.why.startswith("stage "):
-            hint = "the same command with --backfill, and then flowvault rebuild"
-        elif "other rows" in change.why:
-            hint = "the same command with --again to replace them, or --skip-existing"
-        else:
-            hint = "move it away and run the same command again, or leave it with --skip-existing"
-        return DataError(f"{folder / day}: day refused and left as it was: {change.why}", hint)
+def readers(kind: str) -> Iterator[str]:
+    """The stages that read a kind of raw data."""
+    from pipeline import stages  # noqa: PLC0415  (loads them all)
+
+    yield from (stage.name for stage in stages.all_stages() if stage.raw_kind == kind)
 
 
 @contextmanager
