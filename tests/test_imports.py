@@ -32,6 +32,7 @@ LEVELS: dict[str, int] = {
     "equities": 3,
     "stages": 3,
     "tables": 3,
+    "importers": 3,
     "sim": 4,
     "engine": 4,
     "cli": 5,

@@ -28,6 +28,7 @@ _OWN = {
     "schedule": "Print or install the line that runs the vault every minute.",
     "doctor": "Look for what is wrong, or soon will be, and say what to do.",
     "gc": "Delete raw files that every stage has read, and leftovers of killed runs.",
+    "import": "Bring archives of exchanges and vendors into the vault as raw day files.",
     "demo": "Write a simulated market into the vault to play with.",
 }
 
@@ -36,6 +37,9 @@ _EQUITIES = {
     "equities": "Ask what tape, venues and filings say of a US stock.",
     **{name: ABOUT_TABLES[name] for name in TABLES},
 }
+
+_MODULES = {"import": "importing"}
+"""Commands whose module cannot have their name."""
 
 _STAGES_OF_THEIR_OWN = ("confluence",)
 """Stages whose command does more than run them."""
@@ -49,7 +53,8 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name in _OWN:
-            command: click.Command = import_module(f"pipeline.cli.{cmd_name}").command
+            module = _MODULES.get(cmd_name, cmd_name)
+            command: click.Command = import_module(f"pipeline.cli.{module}").command
             return command
         if cmd_name in _STAGES_OF_THEIR_OWN:
             return import_module(f"pipeline.cli.{cmd_name}").command  # type: ignore[no-any-return]

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ _REPLACE_TRIES, _REPLACE_WAIT_S = 12, 0.2
 """On Windows a virus scanner or a reader may hold a file for a moment; wait about 2.5 s."""
 
 
-def write_at(path: Path, offset: int, data: bytes) -> None:
+def write_at(path: Path, offset: int, data: bytes | memoryview) -> None:
     """Write bytes at an offset of a file, creating it if need be. Nothing else is changed."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o644)
     try:
@@ -73,6 +74,26 @@ def replace(source: Path, target: Path) -> None:
             return
 
 
+def place(source: Path, target: Path) -> None:
+    """Rename to a name that nobody has, in one step.
+
+    Raises:
+        FileExistsError: somebody has it by now; nothing was changed.
+    """
+    if not _WINDOWS:
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if target.exists():
+                raise FileExistsError(target) from None
+        else:
+            source.unlink()
+            return
+    source.rename(target)
+
+
 def remove(path: Path) -> None:
     """Delete a file; it is fine if it is gone, or if Windows still has it open in a reader."""
     try:
@@ -80,6 +101,12 @@ def remove(path: Path) -> None:
     except PermissionError:
         if not _WINDOWS:
             raise
+
+
+def remove_empty(path: Path) -> None:
+    """Delete a directory unless something is in it, or it is gone."""
+    with suppress(OSError):
+        path.rmdir()
 
 
 def remove_tree(path: Path) -> None:

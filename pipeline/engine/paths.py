@@ -65,6 +65,11 @@ class VaultPaths:
         """Where a rebuild works until it is swapped in."""
         return self.state_dir(stage, instrument) / f"{instrument.inst_id}.rebuild"
 
+    def imports(self, instrument: Instrument, kind: str) -> Path:
+        """Folder of what imports have written down about an instrument's day files."""
+        folder = f"{kind}_{instrument.market}"
+        return self.root / "state" / "import" / instrument.exchange / folder / instrument.inst_id
+
     def relative(self, path: Path) -> str:
         """A path below the vault with forward slashes."""
         return path.relative_to(self.root).as_posix()
