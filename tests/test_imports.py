@@ -31,6 +31,7 @@ LEVELS: dict[str, int] = {
     "stages": 3,
     "sim": 4,
     "engine": 4,
+    "report": 5,
     "cli": 5,
     "__main__": 6,
 }
