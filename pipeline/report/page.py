@@ -162,10 +162,9 @@ def _named(instrument: Instrument) -> dict[str, str]:
 
 def units(instrument: Instrument) -> tuple[str, str]:
     """The names of base and quote currency, as far as the instrument's name tells them."""
-    coin = coin_of(instrument.inst_id)
-    parts = instrument.inst_id.upper().split("-")
-    rest = parts[1] if len(parts) > 1 else instrument.inst_id.upper().removeprefix(coin)
-    return coin, rest.partition("_")[0] or "quote"
+    name = instrument.inst_id.upper().partition("_")[0]
+    coin, parts = coin_of(name), name.split("-")
+    return coin, (parts[1] if len(parts) > 1 else name.removeprefix(coin)) or "quote"
 
 
 def _head_html(instrument: Instrument, span: Span) -> bytes:

@@ -72,9 +72,7 @@ class Made:
 def _simulated(root: Path, hours: float) -> dict[str, list[bytes]]:
     """Lines of a simulated market by kind."""
     raw = root / "simulated"
-    write_market(
-        raw, inst_id=INST, start=dt.date(2025, 1, 6), hours=hours, speed=1.0, book_ms=5000
-    )
+    write_market(raw, inst_id=INST, start=dt.date(2025, 1, 6), hours=hours, speed=1.0, book_ms=5000)
     return {
         kind: next((raw / "raw" / "sim" / f"{kind}_perps" / INST).iterdir())
         .read_bytes()
@@ -129,9 +127,7 @@ def _make_rough(root: Path) -> Made:
     return made
 
 
-def _shared(
-    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Made]
-) -> Made:
+def _shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Made]) -> Made:
     """Make a vault once for all the processes that run tests side by side."""
     base = factory.getbasetemp()
     is_one_of_many = "PYTEST_XDIST_WORKER" in os.environ
@@ -182,16 +178,21 @@ def chrome() -> Iterator[Browser]:
 OpenPage = Callable[..., Page]
 
 
+def drawn_page(chrome: Browser, file: Path, **viewport: Any) -> Page:
+    """Open a page in a tab of its own and wait until it is drawn."""
+    page = chrome.open(file, **viewport)
+    page.wait("document.documentElement.dataset.ready")
+    return page
+
+
 @pytest.fixture
 def look(chrome: Browser) -> Iterator[OpenPage]:
     """Open a page and wait until it is drawn; the tab is closed in the end."""
     opened: list[Page] = []
 
     def open_page(file: Path, **viewport: Any) -> Page:
-        page = chrome.open(file, **viewport)
-        opened.append(page)
-        page.wait("document.documentElement.dataset.ready")
-        return page
+        opened.append(drawn_page(chrome, file, **viewport))
+        return opened[-1]
 
     yield open_page
     for page in opened:

@@ -11,6 +11,8 @@ class Chart {
     Object.assign(this, { ground, shown, colors: COLORS[theme] });
     this.panes = PANES.filter((pane) => pane.id === "price" || shown(pane.id));
     this.api = LightweightCharts.createChart(ground, this.options());
+    // all of them before the first series: a series can only be put into a pane that is there
+    for (const _ of this.panes.slice(1)) this.api.addPane(true);
     this.series = {};
     this.candles = this.add(LightweightCharts.CandlestickSeries, "price", "candles", {
       upColor: this.colors.up, downColor: this.colors.down, wickUpColor: this.colors.up,
@@ -128,10 +130,7 @@ class Chart {
   addQuality() {
     this.quality = null;
     if (this.index("quality") < 0) return;
-    while (this.api.panes().length <= this.index("quality")) this.api.addPane(true);
-    const pane = this.api.panes()[this.index("quality")];
-    pane.setPreserveEmptyPane(true);
-    this.quality = new Quality(this.api, pane, this.colors);
+    this.quality = new Quality(this.api, this.api.panes()[this.index("quality")], this.colors);
   }
 
   // Give each pane its share of the height; one with nothing to draw shrinks to its words.

@@ -30,7 +30,7 @@ class Legends {
   write(id, ...lines) {
     const made = lines
       .filter((line) => line?.length)
-      .map((line) => element("div", {}, ...line.filter(Boolean)));
+      .map((line) => element("div", {}, ...line.filter(Boolean).flatMap((part) => [part, " "])));
     this.boxes.get(id)?.replaceChildren(...made);
   }
 }

@@ -261,7 +261,7 @@ NUMBERS = st.one_of(
     st.none(),
     st.integers(-(2**53), 2**53),
     st.floats(allow_nan=False, allow_infinity=False).map(lambda x: x + 0.0),
-    st.decimals(-10**9, 10**9, places=4).map(float),
+    st.decimals(-(10**9), 10**9, places=4).map(float),
 )
 
 

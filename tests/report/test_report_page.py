@@ -1,0 +1,565 @@
+"""What a browser draws: its series are the layers, and people can use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .browser import Browser, Page
+from .conftest import DAYS, Made, OpenPage, drawn_page
+from .pages import days_of
+
+STEPS = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800}
+SHOWN = "flowvault.chart.series"
+Day = dict[str, Any]
+
+
+def second_of(text: str) -> int:
+    """A row's time in whole seconds since 1970."""
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+def drawn(page: Page, series: str) -> list[Day]:
+    """The data of a series, as the chart library holds it."""
+    found: list[Day] = page.run(f"{SHOWN}[{json.dumps(series)}].data()")
+    return found
+
+
+def press(page: Page, selector: str) -> None:
+    """Click in the middle of an element."""
+    box = page.run(
+        f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
+        f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
+    )
+    page.click(*box)
+
+
+def text_of(page: Page, selector: str) -> str:
+    """What is written in an element."""
+    found: str = page.run(f"document.querySelector({json.dumps(selector)}).innerText")
+    return found
+
+
+def place_of(page: Page, slot: str, value: str) -> tuple[float, float]:
+    """Where a bar and a price lie on the screen."""
+    x, y = page.run(
+        "(({left, top}) => [left + flowvault.chart.overlay.x(" + slot + "), "
+        "top + flowvault.chart.overlay.y(" + value + ")])"
+        "(document.getElementById('chart').getBoundingClientRect())"
+    )
+    return x, y
+
+
+@pytest.fixture(scope="module")
+def days(good_page: Path) -> dict[str, Day]:
+    """What the page of the good vault holds; that it is the layers' is tested elsewhere."""
+    return days_of(good_page)
+
+
+@pytest.fixture(scope="module")
+def opened(chrome: Browser, good_page: Path) -> Iterator[Page]:
+    """The page of the good vault, both days of it; opened once, since that takes a second."""
+    found = drawn_page(chrome, good_page)
+    found.run("flowvault.showDays(null)")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def page(opened: Page) -> Page:
+    """That page in bars of a minute, with what is switched on by default."""
+    opened.run("flowvault.remember({on: {}})")
+    opened.run("flowvault.restyle()")
+    opened.run("flowvault.setTimeframe('1m')")
+    opened.run("flowvault.fit()")
+    return opened
+
+
+def rows_of(days: dict[str, Day], layer: str) -> list[Day]:
+    """The rows of a layer over all days, with their times in seconds."""
+    found = []
+    for name, day in days.items():
+        midnight = second_of(f"{name}T00:00:00Z")
+        columns = day["layers"].get(layer, {"at": []})
+        for i, at in enumerate(columns["at"]):
+            found.append({key: values[i] for key, values in columns.items()})
+            found[-1]["at"] = midnight + at / 1000
+    return found
+
+
+# -- series --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeframe", STEPS)
+def test_candles_are_the_bars_of_the_timeframe(
+    timeframe: str, page: Page, days: dict[str, Day]
+) -> None:
+    """One for every row, with its prices; minutes without trades are empty, and nothing else."""
+    press(page, f"[data-timeframe='{timeframe}']")
+    page.wait(f"flowvault.timeframe === '{timeframe}'")
+    candles = drawn(page, "candles")
+    wanted = rows_of(days, f"bars_{timeframe}")
+    names = ("open", "high", "low", "close")
+    full = [each for each in candles if "open" in each]
+    assert [each["time"] for each in full] == [row["at"] for row in wanted]
+    assert [[each[n] for n in names] for each in full] == [[r[n] for n in names] for r in wanted]
+    times = [each["time"] for each in candles]
+    assert times == list(range(times[0], times[-1] + 1, STEPS[timeframe]))
+    pressed = "[...document.querySelectorAll('[aria-pressed=true]')].map((b) => b.innerText)"
+    assert page.run(pressed) == [timeframe]
+
+
+LINES = [
+    ("vwap", "vwap_1m", "session_vwap"),
+    ("cvd", "cvd_1m", "session_cvd"),
+    ("lambda", "impact_1m", "kyle_lambda"),
+    ("score", "orderflow_1m", "score"),
+    ("rolling_4h", "vwap_1m", "rolling_vwap_4h"),
+]
+
+
+@pytest.mark.parametrize("timeframe", ["1m", "15m"])
+def test_lines_are_the_last_rows_of_their_bars(
+    timeframe: str, page: Page, days: dict[str, Day]
+) -> None:
+    """Of a minute the row itself, of a longer bar the last minute's that has a value."""
+    page.run(f"flowvault.setTimeframe('{timeframe}')")
+    step = STEPS[timeframe]
+    bars = {each["time"] for each in drawn(page, "candles")}
+    for series, layer, column in LINES:
+        last = {row["at"] // step * step: row[column] for row in rows_of(days, layer)}
+        wanted = {at: value for at, value in last.items() if value is not None and at in bars}
+        assert {each["time"]: each["value"] for each in drawn(page, series)} == wanted, series
+        assert len(wanted) > 5
+
+
+def test_bands_are_the_layers(page: Page, good: Made) -> None:
+    """Three on each side."""
+    rows = good.rows("vwap_1m", "vwap")
+    for k in (1, 2, 3):
+        for side in ("upper", "lower"):
+            found = [each["value"] for each in drawn(page, f"{side}_{k}")]
+            assert found == [row[f"{side}_{k}"] for row in rows]
+
+
+def test_lines_break_at_midnight(page: Page) -> None:
+    """The last point of a session has no line to the next one's first."""
+    points = drawn(page, "vwap")
+    midnight = second_of(f"{DAYS[1]}T00:00:00Z")
+    last = max((p for p in points if p["time"] < midnight), key=lambda p: p["time"])
+    assert last["color"] == "transparent"
+    assert [p["time"] for p in points if p.get("color") == "transparent"] == [last["time"]]
+
+
+@pytest.mark.parametrize("name", ["poc", "vah", "val"])
+def test_levels_stand_from_when_they_were_known(
+    name: str, page: Page, days: dict[str, Day]
+) -> None:
+    """A five-minute profile is known in its last minute, and not after its session."""
+    found = {each["time"]: each["value"] for each in drawn(page, name)}
+    wanted, rows = {}, rows_of(days, "profile_session")
+    for at in (each["time"] for each in drawn(page, "candles")):
+        known = [r for r in rows if r["at"] + 300 <= at + 60 and r["at"] // 86400 == at // 86400]
+        if known:
+            wanted[at] = known[-1][name]
+    assert found == wanted
+    assert len(set(found.values())) > 3
+
+
+def test_vpin_stands_from_bucket_to_bucket(page: Page, days: dict[str, Day]) -> None:
+    """With the colour of its level."""
+    rows = [row for row in rows_of(days, "vpin") if row["vpin"] is not None]
+    found = drawn(page, "vpin")
+    for point in found:
+        known = [row for row in rows if row["at"] < point["time"] + 60][-1]
+        assert point["value"] == known["vpin"]
+        level = page.run(f"flowvault.chart.colors[{json.dumps(known['level'])}]")
+        assert point["color"] in (level, "transparent")
+    assert len({point["value"] for point in found}) > 5
+
+
+@pytest.mark.parametrize("timeframe", STEPS)
+def test_volume_is_stacked_by_tier(timeframe: str, page: Page, days: dict[str, Day]) -> None:
+    """A bar is as high as its notional, and its parts are the minutes of each tier."""
+    page.run(f"flowvault.setTimeframe('{timeframe}')")
+    step = STEPS[timeframe]
+    found = page.run("[...flowvault.chart.tiers.values()].map((b) => [b.time, b.total, b.parts])")
+    minutes = rows_of(days, "volume_1m")
+    assert [bar[:2] for bar in found] == [
+        [row["at"], row["notional"]] for row in rows_of(days, f"bars_{timeframe}")
+    ]
+    for time, total, parts in found:
+        own = [row for row in minutes if row["at"] // step * step == time]
+        for tier, volume in parts:
+            chosen = [r["total_volume"] for r in own if (r["volume_tier"] or "T0") == tier]
+            assert volume == pytest.approx(sum(chosen), rel=1e-12)
+        assert sum(volume for _, volume in parts) == pytest.approx(total, rel=1e-9)
+    assert page.run(f"{SHOWN}.volume.data().length") == len(found)
+
+
+def test_delta_is_what_was_bought_less_what_was_sold(page: Page, days: dict[str, Day]) -> None:
+    """Of a minute the layer's, of longer bars to the last decimal."""
+    assert [p["value"] for p in drawn(page, "delta")] == [
+        row["delta"] for row in rows_of(days, "cvd_1m")
+    ]
+    page.run("flowvault.setTimeframe('30m')")
+    for point, row in zip(drawn(page, "delta"), rows_of(days, "bars_30m"), strict=True):
+        assert point["value"] == round(row["buy_volume"] - row["sell_volume"], 4)
+
+
+def test_events_are_the_layers(page: Page, days: dict[str, Day]) -> None:
+    """All of them, each on the bar in which it became known."""
+    page.run("flowvault.setTimeframe('5m')")
+    events = page.run(
+        "[...flowvault.events.values()].flat()"
+        ".map((e) => [e.kind, flowvault.frame.slots[e.slot], e.at, e.direction])"
+    )
+    events.sort(key=lambda each: each[2])
+    found = {kind: [each[1:] for each in events if each[0] == kind] for kind, *_ in events}
+
+    def bar(at: float) -> int:
+        return int(at // 300 * 300)
+
+    signals = [row for day in days.values() for row in day["signals"]["5m"]]
+    longer = {row["timestamp_utc"]: row for day in days.values() for row in day["mtf"]}
+    for kind in ("signal", "filtered", "warning"):
+        wanted = []
+        for row in signals:
+            at = second_of(row["timestamp_utc"])
+            if row["direction"] == "NONE":
+                own = "warning"
+            else:
+                is_filtered = row["filtered"] or longer[row["timestamp_utc"]]["filtered"]
+                own = "filtered" if is_filtered else "signal"
+            if own == kind:
+                wanted.append([bar(at), at, row["direction"]])
+        assert found.get(kind, []) == wanted, kind
+    volume = rows_of(days, "volume_1m")
+    sides = {"sell": "SHORT", "buy": "LONG", None: "NONE"}
+    bars = {each["time"] for each in drawn(page, "candles")}
+    assert found["absorption"] == [
+        [bar(r["at"]), r["at"], sides[r["absorption_side"]]]
+        for r in volume
+        if r["absorption"] and bar(r["at"]) in bars
+    ]
+    whales = [row for row in rows_of(days, "bars_5m") if row["whale_trades"]]
+    assert [each[1] for each in found["whale"]] == [row["at"] for row in whales]
+    verdicts = [row for row in rows_of(days, "orderflow_1m") if row["direction"] != "HOLD"]
+    wanted = [[bar(r["at"]), r["at"], r["direction"]] for r in verdicts if bar(r["at"]) in bars]
+    assert found["verdict"] == wanted
+
+
+def test_wicks_end_when_they_are_touched(page: Page, days: dict[str, Day]) -> None:
+    """Those that are open are those that the last row lists; the others end at their touch."""
+    wicks = page.run("flowvault.chart.overlay.wicks")
+    rows = rows_of(days, "wicks_5m")
+    last = days[DAYS[1]]["wicks"][-1]
+    for side in ("high", "low"):
+        still = {(w["price"], w["from"]) for w in wicks if w["side"] == side and w["until"] is None}
+        listed = last[f"untouched_{side}s"]
+        assert {(each["price"], second_of(each["created_utc"])) for each in listed} <= still
+        assert len(listed) == min(10, len(still))
+    touched = {
+        (each["side"], each["price"], second_of(each["created_utc"])): row["at"]
+        for row in rows
+        for each in row["touched"]
+    }
+    ended = {
+        (w["side"], w["price"], w["from"]): w["until"] for w in wicks if w["until"] is not None
+    }
+    assert ended == touched
+    assert len(touched) > 5
+
+
+def test_walls_are_the_largest_of_their_bars(page: Page, days: dict[str, Day]) -> None:
+    """Of five minutes the largest one, and its own price and age in the legend."""
+    page.run("flowvault.setTimeframe('5m')")
+    bars = [each["time"] for each in drawn(page, "candles")]
+    rows = rows_of(days, "buckets_1m")
+    seen = 0
+    for side in ("bid", "ask"):
+        chosen = page.run(f"[...flowvault.frame.most('buckets_1m', '{side}_wall')]")
+        for at, number in zip(bars, chosen, strict=True):
+            own = [row for row in rows if row["at"] // 300 * 300 == at and row[f"{side}_wall"]]
+            assert (number >= 0) == bool(own)
+            if own:
+                assert rows[number][f"{side}_wall"] == max(row[f"{side}_wall"] for row in own)
+                seen += 1
+    assert seen > 3
+
+
+# -- for people ----------------------------------------------------------------------------
+
+
+def test_nothing_goes_wrong_and_nothing_is_loaded(look: OpenPage, good_page: Path) -> None:
+    """No word on the console in either theme and any timeframe, and no request but for the file."""
+    page = look(good_page)
+    for switch in ("touched", "rolling", "day24", "filtered", "warning", "ofi", "spread"):
+        page.run(f"flowvault.toggle('{switch}', true)")
+    for timeframe in STEPS:
+        page.run(f"flowvault.setTimeframe('{timeframe}')")
+    page.run("document.getElementById('theme').click()")
+    page.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert page.complaints() == []
+    assert page.requests() == [good_page.as_uri()]
+    assert page.run("document.getElementById('trouble').hidden")
+
+
+def test_the_head_says_what_it_is(look: OpenPage, good_page: Path, rough_page: Path) -> None:
+    """Instrument, span, UTC, version, and that it is simulated, where it is."""
+    page = look(good_page)
+    words = text_of(page, "header")
+    for each in ("BTC-USDT-SWAP", "sim perps", "SIMULATED", "2025-01-06 21:00", "UTC", "flowvault"):
+        assert each in words
+    assert "2 days" in words
+    assert "SIMULATED" in page.run("document.title")
+    other = look(rough_page)
+    assert "SIMULATED" not in text_of(other, "body")
+    assert "SIMULATED" not in other.run("document.title")
+
+
+def test_the_last_day_is_unpacked_first_and_others_when_asked(
+    look: OpenPage, good_page: Path
+) -> None:
+    """By the arrows, the list, and by dragging the chart past its edge."""
+    page = look(good_page)
+    held = "[...flowvault.store.unpacked.keys()]"
+    assert page.run(held) == [1]
+    assert page.run("flowvault.store.days.map((d) => d.day)") == [DAYS[1]]
+    press(page, "#older")
+    page.wait(f"flowvault.day === '{DAYS[0]}' && !flowvault.isBusy")
+    assert page.run("flowvault.store.days.map((d) => d.day)") == [DAYS[0]]
+    assert page.run("document.getElementById('older').disabled")
+    press(page, "#newer")
+    page.wait(f"flowvault.day === '{DAYS[1]}' && !flowvault.isBusy")
+    x, y = 500, 300
+    page.call(
+        "Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, button="left", clickCount=1
+    )
+    for step in range(1, 9):
+        page.call(
+            "Input.dispatchMouseEvent", type="mouseMoved", x=x + 60 * step, y=y, button="left"
+        )
+    page.call(
+        "Input.dispatchMouseEvent",
+        type="mouseReleased",
+        x=x + 480,
+        y=y,
+        button="left",
+        clickCount=1,
+    )
+    page.wait("flowvault.store.days.length === 2")
+    first = page.run("flowvault.frame.slots[0]")
+    assert first == second_of("2025-01-06T21:00:00Z")
+
+
+def test_hovering_a_signal_tells_its_reasons(page: Page, days: dict[str, Day]) -> None:
+    """With a real mouse, on the bar: name, confidence, reasons, stop, size, longer bars."""
+    page.run("flowvault.setTimeframe('5m')")
+    page.run("flowvault.toggle('filtered', true)")
+    rows = [row for day in days.values() for row in day["signals"]["5m"]]
+    row = next(each for each in rows if each["direction"] != "NONE")
+    mtf = next(
+        m for d in days.values() for m in d["mtf"] if m["timestamp_utc"] == row["timestamp_utc"]
+    )
+    at = second_of(row["timestamp_utc"])
+    page.move(*place_of(page, f"flowvault.frame.index.get({at})", str(row["price"])))
+    page.wait("!document.getElementById('bubble').hidden")
+    words = text_of(page, "#bubble")
+    assert row["signal"].replace("_", " ") in words
+    for reason in row["reasons"]:
+        assert reason in words
+    assert f"confidence {row['confidence']:.2f}" in words
+    assert f"price {row['price']:,.1f}" in words
+    assert mtf["mtf_direction"].replace("_", " ") in words
+    for reason in (mtf["filter_reason"] or "").split(";"):
+        assert reason in words
+    assert "known" in words
+    page.move(5, 5)
+    page.wait("document.getElementById('bubble').hidden")
+
+
+def test_the_legends_tell_the_bar_under_the_mouse(page: Page, days: dict[str, Day]) -> None:
+    """Prices, volume, CVD, VWAP, as people write numbers."""
+    row = rows_of(days, "bars_1m")[100]
+    page.move(*place_of(page, f"flowvault.frame.index.get({row['at']})", str(row["close"])))
+    page.wait("flowvault.told === 100")
+    words = text_of(page, ".legend-price")
+    for name in ("open", "high", "low", "close"):
+        assert f"{row[name]:,.1f}" in words
+    vwap = next(r for r in rows_of(days, "vwap_1m") if r["at"] == row["at"])
+    assert f"{vwap['session_vwap']:,.2f}" in words
+    cvd = next(r for r in rows_of(days, "cvd_1m") if r["at"] == row["at"])
+    assert f"{cvd['session_cvd']:,.4f}" in text_of(page, ".legend-cvd")
+    assert f"trades {row['trades']:.0f}" in text_of(page, ".legend-volume")
+    values = text_of(page, "#values")
+    assert "vwap_1m" in values
+    assert "session_sd" in values
+    page.move(1200, 20)
+    page.wait("flowvault.told === flowvault.lastBar()")
+
+
+def test_the_list_of_events_leads_to_the_bar(page: Page) -> None:
+    """A click on one brings the bubble of its bar."""
+    count = int(text_of(page, "#events-count"))
+    assert page.run("document.querySelectorAll('.event').length") == count > 3
+    words = text_of(page, ".event span")
+    press(page, ".event")
+    page.wait("!document.getElementById('bubble').hidden")
+    assert words in text_of(page, "#bubble")
+
+
+def ground(page: Page) -> tuple[int, ...]:
+    """The colour of the page's ground."""
+    color = page.run("getComputedStyle(document.body).backgroundColor")
+    return tuple(int(each) for each in color[4:-1].split(","))
+
+
+def colors_in(page: Page) -> list[int]:
+    """How many pixels of how many different colours each pane's canvas has, most frequent first."""
+    found: list[int] = page.run(
+        "(() => { const shot = flowvault.chart.api.takeScreenshot();"
+        "const { data } = shot.getContext('2d').getImageData(0, 0, shot.width, shot.height);"
+        "const seen = new Map();"
+        "for (let i = 0; i < data.length; i += 4) {"
+        " const key = data[i] * 65536 + data[i + 1] * 256 + data[i + 2];"
+        " seen.set(key, (seen.get(key) ?? 0) + 1); }"
+        "return [...seen.entries()].sort((a, b) => b[1] - a[1]).map(([key]) => key); })()"
+    )
+    return found
+
+
+def painted(page: Page, *names: str) -> None:
+    """Each of these colours of the theme is somewhere on the canvas."""
+    seen = set(colors_in(page))
+    for name in names:
+        assert int(page.run(f"flowvault.chart.colors.{name}")[1:7], 16) in seen, name
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_dark_and_light(scheme: str, look: OpenPage, good_page: Path) -> None:
+    """As the system has it, by the switch, and again by the system; the canvas has the colours."""
+    page = look(good_page, scheme=scheme)
+    other = "light" if scheme == "dark" else "dark"
+    assert page.run("document.documentElement.dataset.theme") == scheme
+    assert (max(ground(page)) < 60) == (scheme == "dark")
+    painted(page, "background", "up", "down", "vwap", "T2", "T3", "lambda", "cvd", "ok")
+    page.prefer(other)
+    page.wait(f"document.documentElement.dataset.theme === '{other}'")
+    painted(page, "background", "up", "down")
+    press(page, "#theme")
+    page.wait(f"document.documentElement.dataset.theme === '{scheme}'")
+    assert (max(ground(page)) < 60) == (scheme == "dark")
+    painted(page, "background", "up", "down")
+
+
+def test_switches_take_layers_away(page: Page) -> None:
+    """Lines, marks and panes; what they draw is gone from the canvas."""
+    vwap = int(page.run("flowvault.chart.colors.vwap")[1:], 16)
+    assert vwap in colors_in(page)
+    page.run("document.querySelector('.menu').open = true")
+    press(page, "[data-switch='vwap']")
+    press(page, "[data-switch='bands']")
+    assert vwap not in colors_in(page)
+    before = int(text_of(page, "#events-count"))
+    press(page, "[data-switch='absorption']")
+    assert int(text_of(page, "#events-count")) < before
+    panes = page.run("flowvault.chart.api.panes().length")
+    press(page, "[data-switch='lambda']")
+    assert page.run("flowvault.chart.api.panes().length") == panes - 1
+    assert page.run("document.querySelector('.legend-lambda') === null")
+
+
+def test_panes_move_together(page: Page) -> None:
+    """One time axis: zoomed with the wheel over one pane, all show the same bars."""
+    before = page.run("flowvault.chart.api.timeScale().getVisibleLogicalRange()")
+    page.call("Input.dispatchMouseEvent", type="mouseWheel", x=500, y=520, deltaX=0, deltaY=-300)
+    page.wait(
+        f"flowvault.chart.api.timeScale().getVisibleLogicalRange().from > {before['from'] + 1}"
+    )
+    assert page.run("document.querySelectorAll('#chart').length") == 1
+
+
+@pytest.mark.parametrize("name", ["good_page", "rough_page"])
+def test_on_a_phone(name: str, look: OpenPage, request: pytest.FixtureRequest) -> None:
+    """Nothing is wider than the screen, controls can be hit, a touch tells of a bar."""
+    file: Path = request.getfixturevalue(name)
+    page = look(file, width=390, height=844, touch=True, scale=2, scheme="light")
+    assert page.run("document.documentElement.scrollWidth") <= 390
+    assert page.run("document.getElementById('chart').clientHeight") > 500
+    sizes = page.run(
+        "[...document.querySelectorAll('nav button, nav select')]"
+        ".filter((b) => b.offsetParent).map((b) => b.getBoundingClientRect().height)"
+    )
+    assert min(sizes) >= 32
+    page.run("document.querySelector('.menu').open = true")
+    assert page.run("document.documentElement.scrollWidth") <= 390
+    page.run("document.querySelector('.menu').open = false")
+    slot = page.run("Math.max(...flowvault.events.keys())")
+    page.run("window.scrollTo(0, 0)")
+    row = f"flowvault.frame.last(flowvault.frame.bars)[{slot}]"
+    close = f"flowvault.store.rows(flowvault.frame.bars).close[{row}]"
+    page.tap(*place_of(page, str(slot), close))
+    page.wait("!document.getElementById('bubble').hidden")
+    box = page.run("document.getElementById('bubble').getBoundingClientRect().toJSON()")
+    assert box["left"] >= 0
+    assert box["right"] <= 390
+    assert box["bottom"] <= 844
+    assert page.complaints() == []
+
+
+def test_what_is_not_there_is_told(look: OpenPage, rough_page: Path) -> None:
+    """Empty panes say why; feeds that are missing, late, bad, with holes or stalled are named."""
+    page = look(rough_page)
+    chips = text_of(page, "#quality")
+    for words in (
+        "trades: 1 late",
+        "trades: 2 bad lines",
+        "order book STALLED since 2025-01-06 21:27",
+        "no quotes",
+        "1 gap in trade ids",
+        "1 hole in the book feed",
+        "stages behind the feeds",
+    ):
+        assert words in chips
+    assert "the first value comes with bucket 50; 1 so far" in text_of(page, ".legend-vpin")
+    assert "the layer ends at 21:" in text_of(page, ".legend-score")
+    page.run("flowvault.toggle('interest', true)")
+    page.wait("document.querySelector('.legend-interest') !== null")
+    assert "nothing under raw/coinalyze/open_interest" in text_of(page, ".legend-interest")
+    page.run("document.querySelector('footer details').open = true")
+    about = text_of(page, "#about")
+    assert "liquidations_1m" in about
+    assert "nothing under raw/coinalyze/liquidations/BTC-USDT-SWAP" in about
+    painted(page, "gap", "ok", "stalled")
+
+
+def test_the_quality_of_a_bar(look: OpenPage, rough_page: Path) -> None:
+    """The strip's cells: gaps where records are missing, nothing where there was no book."""
+    page = look(rough_page)
+    day = days_of(rough_page)[DAYS[0]]
+    trades, book, quotes = page.run("flowvault.chart.quality.cells")
+    slots = page.run("flowvault.frame.slots")
+    gap, hole = (day["holes"][name][0]["ts"] // 1000 for name in ("gaps", "book_gaps"))
+    assert [at for at, cell in zip(slots, trades, strict=True) if cell == "gap"] == [gap // 60 * 60]
+    assert [at for at, cell in zip(slots, book, strict=True) if cell == "gap"] == [hole // 60 * 60]
+    has_book = {row["at"] for row in rows_of({DAYS[0]: day}, "buckets_1m")}
+    good = [at for at, cell in zip(slots, book, strict=True) if cell == "ok"]
+    assert set(good) == has_book - {hole // 60 * 60}
+    assert book[-1] == "stalled"
+    assert quotes is None
+    assert "GAP" in page.run("flowvault.chart.quality.words(" + str(trades.index("gap")) + ")[0]")
+
+
+@pytest.mark.parametrize("name", ["good", "rough"])
+def test_a_page_opens_quickly_enough_for_a_loaded_machine(
+    name: str, look: OpenPage, request: pytest.FixtureRequest
+) -> None:
+    """The page itself says how long it took until all was drawn."""
+    page = look(request.getfixturevalue(f"{name}_page"))
+    assert 0 < int(page.run("document.documentElement.dataset.ready")) < 8000
