@@ -563,3 +563,32 @@ def test_a_page_opens_quickly_enough_for_a_loaded_machine(
     """The page itself says how long it took until all was drawn."""
     page = look(request.getfixturevalue(f"{name}_page"))
     assert 0 < int(page.run("document.documentElement.dataset.ready")) < 8000
+
+
+@pytest.mark.parametrize(
+    ("call", "wanted"),
+    [
+        ("number(62444.5, 1)", "62,444.5"),
+        ("number(-0.004, 2)", "0.00"),
+        ("number(null, 2)", "–"),
+        ("short(1234567)", "1.23M"),
+        ("short(-999600)", "-1.00M"),
+        ("short(486792)", "487k"),
+        ("short(99950)", "100k"),
+        ("short(12.345)", "12.3"),
+        ("short(0)", "0"),
+        ("signed(3, String)", "+3"),
+        ("signed(-0.001, (v) => flowvault.words.number(v, 2))", "0.00"),
+        ("signed(0.001, (v) => flowvault.words.number(v, 2))", "0.00"),
+        ("plain(0.000012345678)", "0.000012345678"),
+        ("plain(62443.05048553091)", "62,443.05"),
+        ("plain(123456789012.5)", "123,456,789,013"),
+        ("plain('HOLD')", "HOLD"),
+        ("lasting(89)", "89 s"),
+        ("lasting(5399)", "90 min"),
+        ("lasting(200000)", "2 days"),
+    ],
+)
+def test_numbers_as_people_read_them(call: str, wanted: str, page: Page) -> None:
+    """Thousands apart, three digits that matter, no minus before nothing."""
+    assert page.run(f"flowvault.words.{call}") == wanted

@@ -1,11 +1,11 @@
 // Everything that happened: signals, matches of rules, absorption, divergence, whales, verdicts.
 
 const KINDS = {
-  signal: { label: "Signals", on: true },
+  signal: { label: "Signals", layer: "signals_5m", on: true },
   filtered: { label: "Signals better left alone (filtered)", on: false },
   warning: { label: "Divergence warnings (5m and longer)", on: false },
   rule: { label: "Rules that matched", on: true },
-  absorption: { label: "Absorption", on: true },
+  absorption: { label: "Absorption", layer: "volume_1m", on: true },
   divergence: { label: "Divergence of price and delta", on: true },
   whale: { label: "Whales", on: true },
   verdict: { label: "Order-flow verdicts on hover", on: true },

@@ -5,10 +5,14 @@ const TWO = (value) => String(value).padStart(2, "0");
 
 function number(value, decimals) {
   if (value === null || value === undefined) return NOTHING;
-  return value.toLocaleString("en-US", {
-    minimumFractionDigits: decimals,
-    maximumFractionDigits: decimals,
-  });
+  return unsigned(
+    value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }),
+  );
+}
+
+// Nothing is no less than nothing: -0.00 is 0.00.
+function unsigned(text) {
+  return /[1-9]/.test(text) ? text : text.replace("-", "");
 }
 
 function price(value) {
@@ -37,20 +41,21 @@ function short(value) {
 function trimmed(value) {
   const far = Math.abs(value);
   const decimals = far >= 99.95 || far === 0 ? 0 : far >= 9.995 ? 1 : 2;
-  return value.toFixed(decimals);
+  return unsigned(value.toFixed(decimals));
 }
 
 function signed(value, write) {
   if (value === null || value === undefined) return NOTHING;
-  return value > 0 ? `+${write(value)}` : write(value);
+  const text = write(value);
+  return value > 0 && /[1-9]/.test(text) ? `+${text}` : text;
 }
 
 // Any number of a row, to eight digits.
 function plain(value) {
   if (typeof value !== "number") return String(value);
   if (Number.isInteger(value)) return value.toLocaleString("en-US");
-  const digits = Math.max(0, 8 - Math.max(1, Math.ceil(Math.log10(Math.abs(value)))));
-  return value.toLocaleString("en-US", { maximumFractionDigits: Math.min(digits, 12) });
+  const digits = 8 - Math.ceil(Math.log10(Math.abs(value)));
+  return value.toLocaleString("en-US", { maximumFractionDigits: Math.min(20, Math.max(0, digits)) });
 }
 
 // The same to four digits, for words beside which the exact number stands elsewhere.

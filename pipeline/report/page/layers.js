@@ -50,15 +50,15 @@ const LINES = [
 
 // What can be switched on and off on the price pane, beside the kinds of events.
 const PARTS = {
-  vwap: { label: "Session VWAP", color: "vwap", on: true },
+  vwap: { label: "Session VWAP", layer: "vwap_1m", color: "vwap", on: true },
   bands: { label: "VWAP bands 1, 2, 3 σ", color: "band1", on: true },
   rolling: { label: "Rolling VWAP 1, 4, 24 h", color: "rolling4h", on: false },
   developing: { label: "POC and value area as they developed", color: "poc", on: true },
-  profile: { label: "Volume profile", color: "value", on: true },
+  profile: { label: "Volume profile", layer: "profile_session", color: "value", on: true },
   day24: { label: "Profile of 24 hours in place of the session", color: "value", on: false },
-  wicks: { label: "Untouched wicks", color: "wick", on: true },
+  wicks: { label: "Untouched wicks", layer: "wicks_5m", color: "wick", on: true },
   touched: { label: "Wicks that were touched", color: "wick", on: false },
-  walls: { label: "Liquidity walls", color: "bidWall", on: true },
+  walls: { label: "Liquidity walls", layer: "buckets_1m", color: "bidWall", on: true },
   poor: { label: "Poor and unfinished highs and lows", color: "poor", on: true },
 };
 

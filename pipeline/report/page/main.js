@@ -121,8 +121,7 @@ class Page {
     const layer = pane.needs?.[0];
     if (!layer) return null;
     if (!this.store.rows(layer).at.length) {
-      const note = HEAD.layers.find((each) => each.layer === layer).note ?? "no rows on these days";
-      return `${layer}: ${note}`;
+      return `${layer}: ${noteOf(layer)}`;
     }
     if (pane.column && !this.store.has(layer, pane.column)) return warmingUp(layer, this.store);
     return null;
@@ -153,7 +152,8 @@ class Page {
     this.told = slot;
     if (slot === undefined || slot < 0 || !this.legends) return;
     const { colors } = this.chart;
-    this.legends.write("price", ...priceLegend(this.frame, slot, colors, this.isNarrow));
+    const lines = priceLegend(this.frame, slot, colors, this.isNarrow);
+    this.legends.write("price", ...lines, this.lacking());
     for (const pane of this.chart.panes.slice(1)) {
       const title = element("span", { class: "title" }, pane.title);
       const why = this.absence(pane.id);
@@ -162,13 +162,22 @@ class Page {
       } else if (why) {
         this.legends.write(pane.id, [title, element("span", { class: "absent" }, why)]);
       } else {
-        const entries = LEGENDS[pane.id](this.frame, slot, colors, this.chart.tiers);
+        const entries = LEGENDS[pane.id](this.frame, slot, colors, this.chart.tiers, this.isNarrow);
         this.legends.write(pane.id, [title, ...(entries.length ? entries : [this.ended(pane, slot)])]);
       }
     }
     const values = document.getElementById("values");
     if (values.closest("details").open) values.replaceChildren(...valueTable(this.frame, slot));
     document.getElementById("values-at").textContent = `${moment(this.frame.slots[slot])} UTC`;
+  }
+
+  // What is switched on for the price pane and has no rows on these days.
+  lacking() {
+    const parts = Object.entries({ ...PARTS, ...KINDS }).filter(
+      ([id, { layer, label }]) => layer && this.shown(id) && !HEAD.rows[layer] && label,
+    );
+    const words = [...new Set(parts.map(([, { layer, label }]) => `${label.toLowerCase()} (${noteOf(layer)})`))];
+    return words.length ? [element("span", { class: "absent" }, `not here: ${words.join(", ")}`)] : [];
   }
 
   // What to say of a bar for which a pane's layer has no value.
@@ -362,6 +371,11 @@ function remembered() {
   }
 }
 
+// Why a layer has no rows.
+function noteOf(layer) {
+  return HEAD.layers.find((each) => each.layer === layer).note ?? "no rows on these days";
+}
+
 // What a layer still waits for before its first value.
 function warmingUp(layer, store) {
   const parameters = HEAD.parameters;
@@ -374,6 +388,7 @@ function warmingUp(layer, store) {
 }
 
 const page = new Page();
+page.words = { number, short, signed, plain, lasting };
 window.flowvault = page;
 page.start().catch((error) => {
   const box = document.getElementById("trouble");

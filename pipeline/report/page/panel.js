@@ -95,7 +95,7 @@ function valueLine(frame, slot, colors, isNarrow) {
 }
 
 const LEGENDS = {
-  volume(frame, slot, colors, bars) {
+  volume(frame, slot, colors, bars, isNarrow) {
     const bar = bars.get(frame.slots[slot]);
     if (!bar) return [];
     const row = frame.last("volume_1m")[slot];
@@ -106,7 +106,7 @@ const LEGENDS = {
       entry("", `${short(bar.total)} ${HEAD.quote}`),
       entry("bought", short(frame.value(frame.bars, "buy_notional", own)), colors.up),
       entry("sold", short(frame.value(frame.bars, "sell_notional", own)), colors.down),
-      entry("trades", plain(frame.value(frame.bars, "trades", own))),
+      isNarrow ? null : entry("trades", plain(frame.value(frame.bars, "trades", own))),
       ...tiers.map(([tier, n]) => entry("", frame.step === 60 ? tier : `${tier} × ${n}`, colors[tier])),
       frame.step === 60 && read("volume_ratio") !== null
         ? entry("", `${number(read("volume_ratio"), 2)} × median`)
@@ -265,7 +265,7 @@ function valueTable(frame, slot) {
     const table = frame.store.layers[layer];
     const values = Object.keys(table)
       .filter((column) => column !== "at" && !isNested(table[column][row]))
-      .map((column) => element("div", {}, element("dt", {}, column), element("dd", {}, cell(table[column][row]))));
+      .map((column) => cells(column, table[column][row]));
     if (!values.length) continue;
     const at = table.at[row];
     made.push(element("h3", {}, layer, element("small", {}, HEAD.spans[layer] ? clock(at) : clockSeconds(at))));
@@ -278,6 +278,9 @@ function isNested(value) {
   return value !== null && typeof value === "object";
 }
 
-function cell(value) {
-  return value === null ? NOTHING : plain(value);
+// A value to eight digits; the very double stands in the title.
+function cells(name, value) {
+  const attributes = value === null ? {} : { title: String(value) };
+  const text = value === null ? NOTHING : plain(value);
+  return element("div", {}, element("dt", {}, name), element("dd", attributes, text));
 }
