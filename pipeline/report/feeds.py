@@ -141,7 +141,7 @@ def parameters(committed: Committed) -> dict[str, dict[str, Any]]:
 
 def _why_not(committed: Committed, stage: Stage[Any, Any]) -> str:
     """Why a stage has no state."""
-    kinds = lacking(committed.paths, stage, committed.instrument)
+    kinds = _lacking(committed, stage)
     if kinds:
         folders = [
             committed.paths.relative(committed.paths.raw(committed.instrument, kind))
@@ -149,6 +149,16 @@ def _why_not(committed: Committed, stage: Stage[Any, Any]) -> str:
         ]
         return f"nothing under {' and '.join(folders)}"
     return f"never run: flowvault {stage.name} {committed.instrument.options}"
+
+
+def _lacking(committed: Committed, stage: Stage[Any, Any]) -> list[str]:
+    """The kinds of raw data without which a stage has nothing to do and that are not there."""
+    if committed.states[stage.name] is not None or stage.raw_kind:
+        return lacking(committed.paths, stage, committed.instrument)
+    required = [each.layer for each in stage.inputs if each.required]
+    names = required or ([stage.source] if stage.source else [])
+    kinds = [kind for name in names for kind in _lacking(committed, stages.owner(name))]
+    return list(dict.fromkeys(kinds))
 
 
 def _reader_of(kind: str) -> Stage[Any, Any]:

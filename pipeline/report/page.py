@@ -28,13 +28,19 @@ from pipeline.report.gather import COLUMNS, EVENTS, HOLES, Span, gather
 
 LIBRARY = "lightweight-charts/lightweight-charts.standalone.production.js"
 SCRIPTS = (
-    *("format", "data", "frame", "events", "layers", "tiers", "overlay", "profile"),
+    *("format", "data", "frame", "events", "layers", "tiers", "steps", "overlay", "profile"),
     *("quality", "panel", "chart", "controls", "main"),
 )
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 """Nothing may be loaded, from anywhere."""
 
 _MINUTE_S = 60
+_DECIMALS = (
+    ("price", "bars_1m", "close"),
+    ("price", "buckets_1m", "bid_wall_price"),
+    ("price", "buckets_1m", "ask_wall_price"),
+    ("size", "bars_1m", "volume"),
+)
 
 
 def write(path: Path, committed: Committed, span: Span) -> None:
@@ -103,10 +109,9 @@ class _Seen:
         for name, count in counts.items():
             self.rows[name] = self.rows.get(name, 0) + count
         self._times(day)
-        bars = day["layers"].get("bars_1m")
-        if bars is not None:
-            for kind, column in (("price", "close"), ("size", "volume")):
-                self.decimals[kind] = max(self.decimals[kind], bars[column].get("k", 0))
+        for kind, name, column in _DECIMALS:
+            values = day["layers"].get(name, {}).get(column, {})
+            self.decimals[kind] = max(self.decimals[kind], values.get("k", 0))
         return True
 
     def _times(self, day: dict[str, Any]) -> None:

@@ -35,15 +35,15 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
-    """Start a Chromium with a profile of its own, and end it."""
+def browser(*more: str) -> Iterator[Browser]:
+    """Start a Chromium with a profile of its own, and perhaps with more options, and end it."""
     command = chromium()
     if command is None:
         raise FileNotFoundError(f"none of {', '.join(NAMES)} is installed")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         as_root = ("--no-sandbox",) if hasattr(os, "geteuid") and os.geteuid() == 0 else ()
         process = subprocess.Popen(
-            [command, *OPTIONS, *as_root, f"--user-data-dir={profile}", "about:blank"],
+            [command, *OPTIONS, *more, *as_root, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -131,6 +131,7 @@ def test_lines_are_the_last_rows_of_their_bars(
     page.run(f"flowvault.setTimeframe('{timeframe}')")
     step = STEPS[timeframe]
     bars = {each["time"] for each in drawn(page, "candles")}
+    page.run("flowvault.toggle('rolling', true)")
     for series, layer, column in LINES:
         last = {row["at"] // step * step: row[column] for row in rows_of(days, layer)}
         wanted = {at: value for at, value in last.items() if value is not None and at in bars}
@@ -169,6 +170,10 @@ def test_levels_stand_from_when_they_were_known(
             wanted[at] = known[-1][name]
     assert found == wanted
     assert len(set(found.values())) > 3
+    begins = [each["time"] for each in drawn(page, name) if each.get("isFirst")]
+    assert [at // 86400 for at in begins] == [
+        second_of(f"{day}T00:00:00Z") // 86400 for day in DAYS
+    ]
 
 
 def test_vpin_stands_from_bucket_to_bucket(page: Page, days: dict[str, Day]) -> None:
@@ -179,7 +184,7 @@ def test_vpin_stands_from_bucket_to_bucket(page: Page, days: dict[str, Day]) -> 
         known = [row for row in rows if row["at"] < point["time"] + 60][-1]
         assert point["value"] == known["vpin"]
         level = page.run(f"flowvault.chart.colors[{json.dumps(known['level'])}]")
-        assert point["color"] in (level, "transparent")
+        assert point["color"] == level
     assert len({point["value"] for point in found}) > 5
 
 

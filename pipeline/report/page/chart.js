@@ -1,7 +1,7 @@
 // The chart: panes, series and overlays of one theme, filled from a frame.
 
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif";
-const { LineStyle, LineType, CrosshairMode, PriceScaleMode } = LightweightCharts;
+const { LineStyle, CrosshairMode } = LightweightCharts;
 const FEW = 40;
 const SPARED = ["cvd", "score", "vpin", "lambda", "ofi", "spread", "interest", "long_liquidations"];
 
@@ -57,7 +57,8 @@ class Chart {
   add(kind, pane, id, options) {
     const common = { lastValueVisible: false, priceLineVisible: false, title: "" };
     const own = id === "candles" ? { lastValueVisible: true, priceLineVisible: true } : {};
-    this.series[id] = this.api.addSeries(kind, { ...common, ...own, ...options }, this.index(pane));
+    const add = kind instanceof StepSeries ? "addCustomSeries" : "addSeries";
+    this.series[id] = this.api[add](kind, { ...common, ...own, ...options }, this.index(pane));
     return this.series[id];
   }
 
@@ -101,14 +102,13 @@ class Chart {
       const pane = line.pane ?? "price";
       if (this.index(pane) < 0) continue;
       const isOnPrice = pane === "price";
-      this.add(LightweightCharts.LineSeries, pane, line.id, {
-        color: this.colors[line.color], lineWidth: line.width,
-        lineType: line.step ? LineType.WithSteps : LineType.Simple,
-        lineStyle: line.dotted ? LineStyle.Dotted : LineStyle.Solid,
+      const kind = line.step ? new StepSeries() : LightweightCharts.LineSeries;
+      this.add(kind, pane, line.id, {
+        color: this.colors[line.color], lineWidth: line.width, dash: line.dotted ? [2, 2] : [],
         crosshairMarkerVisible: !isOnPrice, visible: !line.part || this.shown(line.part),
         priceFormat: isOnPrice ? this.candles.options().priceFormat : (formats[pane] ?? { type: "price", precision: 3, minMove: 0.001 }),
         // the price scale fits the candles; what is far away from them does not squeeze them
-        ...(isOnPrice ? { autoscaleInfoProvider: () => null } : {}),
+        ...(isOnPrice && line.id !== "mid" ? { autoscaleInfoProvider: () => null } : {}),
       });
     }
     this.edges();
@@ -152,12 +152,19 @@ class Chart {
     for (const side of ["long", "short"]) {
       this.series[`${side}_liquidations`]?.setData(liquidationData(frame, side));
     }
-    for (const line of LINES) this.series[line.id]?.setData(lineData(frame, line, this.colors));
+    for (const line of LINES) this.trace(line);
     const isShort = frame.slots.length <= FEW;
-    for (const line of LINES) this.series[line.id]?.applyOptions({ pointMarkersVisible: isShort, pointMarkersRadius: 2 });
+    const lines = LINES.filter((line) => !line.step);
+    for (const line of lines) this.series[line.id]?.applyOptions({ pointMarkersVisible: isShort, pointMarkersRadius: 2 });
     this.overlay.fill(frame, events);
     this.profile.fill(frame);
     this.quality?.fill(frame);
+  }
+
+  // Give a line its points; one that is not shown has none, since the library sorts them all.
+  trace(line) {
+    const isShown = !line.part || this.shown(line.part);
+    this.series[line.id]?.setData(isShown ? lineData(this.frame, line, this.colors) : []);
   }
 
   // Show the last bars, as many as can be told apart, with room for the profile.
@@ -193,9 +200,10 @@ function lineData(frame, line, colors) {
     const value = frame.value(line.layer, line.column, rows[slot]);
     if (value === null) return;
     const isApart = slot !== before + 1 || frame.isCut(slot) || (line.session && frame.isNewDay(slot));
-    if (isApart && points.length) points.at(-1).color = "transparent";
-    const color = line.colorBy ? colors[frame.value(line.layer, line.colorBy, rows[slot])] : null;
-    points.push(color ? { time, value, color } : { time, value });
+    if (isApart && points.length && !line.step) points.at(-1).color = "transparent";
+    const color = line.colorBy ? { color: colors[frame.value(line.layer, line.colorBy, rows[slot])] } : {};
+    const first = isApart && line.step ? { isFirst: true } : {};
+    points.push({ time, value, ...color, ...first });
     before = slot;
   });
   return points;

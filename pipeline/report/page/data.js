@@ -19,9 +19,16 @@ function seconds(text) {
   return Date.parse(text) / 1000;
 }
 
+function bytesOf(base64) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(base64);
+  const letters = atob(base64);
+  const bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
+  return bytes;
+}
+
 async function unpackDay(name) {
-  const packed = atob(document.getElementById(`day-${name}`).textContent);
-  const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
+  const bytes = bytesOf(document.getElementById(`day-${name}`).textContent);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   const day = JSON.parse(await new Response(stream).text());
   const midnight = seconds(`${name}T00:00:00Z`);

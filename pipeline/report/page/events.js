@@ -12,7 +12,7 @@ const KINDS = {
 };
 const LISTED = ["signal", "filtered", "warning", "rule", "absorption", "divergence", "whale"];
 
-// By bar, its events. Each has a kind, a side of the bar, a glyph, and words.
+// By bar, its events. Each has a kind, a side of the bar, a title, and lines when they are asked for.
 function eventsOf(frame) {
   const found = new Map();
   const add = (at, event) => {
@@ -54,7 +54,7 @@ function addSignals(frame, add) {
         title: row.signal.replaceAll("_", " "),
         tag: timeframe,
         known: at + STEPS[timeframe],
-        lines: signalLines(row, mtf),
+        lines: () => signalLines(row, mtf),
         row,
         mtf,
       });
@@ -81,10 +81,6 @@ function signalLines(row, mtf) {
 function addRules(frame, add) {
   for (const row of frame.store.events("rules")) {
     const at = seconds(row.timestamp_utc);
-    const parts = row.conditions.map((each) => {
-      const values = Object.entries(each.values).map(([name, value]) => `${name} = ${rough(value)}`);
-      return `${each.part}  (${values.join(", ")})`;
-    });
     add(frame.known("confluence_1m", at), {
       kind: "rule",
       at,
@@ -92,16 +88,21 @@ function addRules(frame, add) {
       direction: row.direction,
       title: row.rule.replaceAll("_", " "),
       tag: "rule",
-      lines: parts,
+      lines: () => row.conditions.map(conditionLine),
       row,
     });
   }
 }
 
+function conditionLine(condition) {
+  const values = Object.entries(condition.values).map(([name, value]) => `${name} = ${rough(value)}`);
+  return `${condition.part}  (${values.join(", ")})`;
+}
+
 function addVolume(frame, add) {
   const volume = frame.store.rows("volume_1m");
   volume.at.forEach((at, i) => {
-    const figures =
+    const figures = () =>
       `${short(volume.total_volume[i])} ${HEAD.quote} traded, delta ` +
       `${signed(volume.delta[i], short)}, price ${signed(volume.price_change_pct[i], (v) => number(v, 2))} %`;
     if (volume.absorption[i]) {
@@ -114,7 +115,7 @@ function addVolume(frame, add) {
         direction: { buy: "LONG", sell: "SHORT" }[side] ?? "NONE",
         title: `Absorption${who ? `: ${who}` : ""}`,
         tag: "1m",
-        lines: [figures, `${number(volume.volume_ratio[i], 2)} × the median minute`],
+        lines: () => [figures(), `${number(volume.volume_ratio[i], 2)} × the median minute`],
       });
     }
     if (volume.divergence[i]) {
@@ -126,7 +127,7 @@ function addVolume(frame, add) {
         direction: type === "bullish" ? "LONG" : "SHORT",
         title: `${type === "bullish" ? "Bullish" : "Bearish"} divergence of price and delta`,
         tag: "1m",
-        lines: [figures],
+        lines: () => [figures()],
       });
     }
   });
@@ -145,7 +146,7 @@ function addWhales(frame, add) {
       direction: bought * 2 > all ? "LONG" : bought * 2 < all ? "SHORT" : "NONE",
       title: bars.whale_trades[i] === 1 ? "Whale" : `${bars.whale_trades[i]} whale trades`,
       tag: frame.timeframe,
-      lines: [`${short(all)} ${HEAD.quote}, of that bought ${short(bought)}`],
+      lines: () => [`${short(all)} ${HEAD.quote}, of that bought ${short(bought)}`],
       notional: all,
       price: bars.close[i],
     });
@@ -156,12 +157,6 @@ function addVerdicts(frame, add) {
   const verdicts = frame.store.rows("orderflow_1m");
   verdicts.at.forEach((at, i) => {
     if (verdicts.direction[i] === "HOLD") return;
-    const reasons = verdicts.reasons[i].map((each) => {
-      const points = each.side === "bullish" ? each.points : -each.points;
-      return `${signed(points, (v) => number(v, 2))} ${each.factor.replaceAll("_", " ")} (${rough(each.value)})`;
-    });
-    const missing = verdicts.missing[i];
-    if (missing.length) reasons.push(`not there: ${missing.join(", ")}`);
     add(at, {
       kind: "verdict",
       at,
@@ -169,7 +164,15 @@ function addVerdicts(frame, add) {
       direction: verdicts.direction[i],
       title: `Order flow ${signed(verdicts.score[i], (v) => number(v, 2))}`,
       tag: "1m",
-      lines: reasons,
+      lines: () => verdictLines(verdicts.reasons[i], verdicts.missing[i]),
     });
   });
+}
+
+function verdictLines(reasons, missing) {
+  const lines = reasons.map(({ factor, side, points, value }) => {
+    const own = signed(side === "bullish" ? points : -points, (v) => number(v, 2));
+    return `${own} ${factor.replaceAll("_", " ")} (${rough(value)})`;
+  });
+  return missing.length ? [...lines, `not there: ${missing.join(", ")}`] : lines;
 }

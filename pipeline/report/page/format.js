@@ -5,9 +5,19 @@ const TWO = (value) => String(value).padStart(2, "0");
 
 function number(value, decimals) {
   if (value === null || value === undefined) return NOTHING;
-  return unsigned(
-    value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }),
-  );
+  return unsigned(written(decimals, decimals).format(value));
+}
+
+const WRITERS = new Map();
+
+// A writer of numbers with so many decimals; making one takes longer than using it.
+function written(least, most) {
+  const key = `${least} ${most}`;
+  if (!WRITERS.has(key)) {
+    const options = { minimumFractionDigits: least, maximumFractionDigits: most };
+    WRITERS.set(key, new Intl.NumberFormat("en-US", options));
+  }
+  return WRITERS.get(key);
 }
 
 // Nothing is no less than nothing: -0.00 is 0.00.
@@ -53,9 +63,9 @@ function signed(value, write) {
 // Any number of a row, to eight digits.
 function plain(value) {
   if (typeof value !== "number") return String(value);
-  if (Number.isInteger(value)) return value.toLocaleString("en-US");
+  if (Number.isInteger(value)) return written(0, 0).format(value);
   const digits = 8 - Math.ceil(Math.log10(Math.abs(value)));
-  return value.toLocaleString("en-US", { maximumFractionDigits: Math.min(20, Math.max(0, digits)) });
+  return written(0, Math.min(20, Math.max(0, digits))).format(value);
 }
 
 // The same to four digits, for words beside which the exact number stands elsewhere.

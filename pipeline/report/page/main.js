@@ -29,6 +29,7 @@ class Page {
     if (id in this.kept.on) return this.kept.on[id];
     const on = (PANES.find((pane) => pane.id === id) ?? PARTS[id] ?? KINDS[id]).on;
     if (on === "wide") return !this.isNarrow;
+    if (on === "without trades") return !HEAD.rows.bars_1m;
     if (on === "present") return PANES.find((pane) => pane.id === id).needs.some((layer) => HEAD.rows[layer]);
     return Boolean(on);
   }
@@ -144,7 +145,8 @@ class Page {
 
   lastBar() {
     const rows = this.frame.last(this.frame.bars);
-    return Math.max(rows.findLastIndex((row) => row >= 0), rows.length ? 0 : -1);
+    const last = rows.findLastIndex((row) => row >= 0);
+    return last < 0 ? rows.length - 1 : last;
   }
 
   // Write the values of a bar into all legends.
@@ -173,11 +175,14 @@ class Page {
 
   // What is switched on for the price pane and has no rows on these days.
   lacking() {
-    const parts = Object.entries({ ...PARTS, ...KINDS }).filter(
-      ([id, { layer, label }]) => layer && this.shown(id) && !HEAD.rows[layer] && label,
-    );
-    const words = [...new Set(parts.map(([, { layer, label }]) => `${label.toLowerCase()} (${noteOf(layer)})`))];
-    return words.length ? [element("span", { class: "absent" }, `not here: ${words.join(", ")}`)] : [];
+    const reasons = new Map();
+    for (const [id, { layer, label }] of Object.entries({ ...PARTS, ...KINDS })) {
+      if (!layer || !this.shown(id) || HEAD.rows[layer]) continue;
+      const note = noteOf(layer);
+      reasons.set(note, [...(reasons.get(note) ?? []), label]);
+    }
+    const words = [...reasons].map(([note, labels]) => `${labels.join(", ")} (${note})`);
+    return words.length ? [element("span", { class: "absent" }, `not here: ${words.join("; ")}`)] : [];
   }
 
   // What to say of a bar for which a pane's layer has no value.
@@ -327,6 +332,7 @@ class Page {
       this.restyle();
     } else {
       for (const line of LINES.filter((each) => each.part === id)) {
+        this.chart.trace(line);
         this.chart.series[line.id].applyOptions({ visible: isOn });
       }
       this.chart.candles.applyOptions({});

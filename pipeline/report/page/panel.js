@@ -213,7 +213,7 @@ function bubbleOf(frame, slot, events, colors) {
       event.direction === "NONE" || event.title.endsWith(event.direction) ? null : element("em", { style: `color:${color}` }, event.direction),
       element("small", {}, event.known ? `${event.tag}, known ${clock(event.known)}` : `${clock(event.at)}`),
     );
-    const lines = event.lines.filter(Boolean).map((line) => element("div", { class: "line" }, line));
+    const lines = event.lines().filter(Boolean).map((line) => element("div", { class: "line" }, line));
     made.push(element("section", {}, heading, ...lines));
   }
   return made;
@@ -224,7 +224,8 @@ function oneVerdict(verdicts, frame) {
   if (verdicts.length === 1) return last;
   const counts = ["LONG", "SHORT"].map((side) => [side, verdicts.filter((v) => v.direction === side).length]);
   const words = counts.filter(([, n]) => n).map(([side, n]) => `${side} in ${n} min`);
-  return { ...last, lines: [`${words.join(", ")} of ${frame.step / 60}; the last:`, ...last.lines] };
+  const lines = () => [`${words.join(", ")} of ${frame.step / 60}; the last:`, ...last.lines()];
+  return { ...last, lines };
 }
 
 function glyph(event) {
@@ -249,7 +250,7 @@ function eventRows(events, shown, colors, go) {
       element("time", {}, moment(event.at)),
       element("i", { style: `color:${markColor(event, colors)}` }, glyph(event)),
       element("span", {}, event.title),
-      element("small", {}, event.lines[0]),
+      element("small", {}, event.lines()[0]),
     ),
   );
   return { rows, count: all.length };
