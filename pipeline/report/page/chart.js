@@ -201,9 +201,9 @@ function lineData(frame, line, colors) {
     if (value === null) return;
     const isApart = slot !== before + 1 || frame.isCut(slot) || (line.session && frame.isNewDay(slot));
     if (isApart && points.length && !line.step) points.at(-1).color = "transparent";
-    const color = line.colorBy ? { color: colors[frame.value(line.layer, line.colorBy, rows[slot])] } : {};
+    const ink = line.colorBy ? { ink: colors[frame.value(line.layer, line.colorBy, rows[slot])] } : {};
     const first = isApart && line.step ? { isFirst: true } : {};
-    points.push({ time, value, ...color, ...first });
+    points.push({ time, value, ...ink, ...first });
     before = slot;
   });
   return points;

@@ -1,5 +1,5 @@
 // A value that stands until the next one is known. The library's own stepped line cannot be broken
-// at midnight without drawing the jump.
+// at midnight without drawing the jump. A point has an `ink` if its colour is not that of the line.
 
 class StepSeries {
   constructor() {
@@ -38,7 +38,7 @@ class StepSeries {
         const { x, time, originalData: point } = bars[i];
         const y = toY(point.value);
         const isJoined = before !== null && before.time === time - 1 && !point.isFirst;
-        context.strokeStyle = point.color ?? this.options.color;
+        context.strokeStyle = point.ink ?? this.options.color;
         context.lineDashOffset = x;
         context.beginPath();
         context.moveTo(x - barSpacing / 2, isJoined ? before.y : y);
