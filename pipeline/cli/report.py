@@ -10,13 +10,14 @@ import click
 
 from pipeline.cli.choose import choose, instrument_options
 from pipeline.cli.moment import moment_us
-from pipeline.errors import MissingInputError
+from pipeline.errors import MissingInputError, StateError
 
 if TYPE_CHECKING:
     from pipeline.instrument import Instrument
 
 _DATE_LENGTH = len("2025-12-14")
 _DAY_US = 86_400_000_000
+_TRIES = 5
 
 
 @click.command(epilog="Example: flowvault report -i BTC-USDT-SWAP --exchange sim --open")
@@ -90,11 +91,20 @@ def _write(
     from pipeline.report import page  # noqa: PLC0415
     from pipeline.report.span import choose_span  # noqa: PLC0415
 
-    committed = Committed(vault, instrument)
-    span = choose_span(committed, low, high)
-    days = span.days()
-    name = "-".join(dict.fromkeys((days[0].day, days[-1].day)))
-    own = f"{instrument.exchange}-{instrument.market}-{instrument.inst_id}-{name}.html"
-    path = output or Path(own)
-    page.write(path, committed, span)
-    return path
+    for attempt in range(_TRIES):
+        committed = Committed(vault, instrument)
+        span = choose_span(committed, low, high)
+        days = span.days()
+        name = "-".join(dict.fromkeys((days[0].day, days[-1].day)))
+        own = f"{instrument.exchange}-{instrument.market}-{instrument.inst_id}-{name}.html"
+        path = output or Path(own)
+        try:
+            page.write(path, committed, span)
+        except StateError:
+            # a rebuild may have swapped other files in while these were being read
+            is_new = Committed(vault, instrument).epochs != committed.epochs
+            if attempt == _TRIES - 1 or not is_new:
+                raise
+        else:
+            return path
+    raise AssertionError

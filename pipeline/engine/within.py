@@ -51,6 +51,11 @@ class Committed:
             for stage in stages.all_stages()
         }
 
+    @property
+    def epochs(self) -> dict[str, int]:
+        """How often each stage was rebuilt: other numbers mean that other files were swapped in."""
+        return {name: state.epoch for name, state in self.states.items() if state is not None}
+
     def state_of(self, layer: str) -> State | None:
         """The state of the stage that writes a layer."""
         return self.states[stages.owner(layer).name]
@@ -108,7 +113,7 @@ class Committed:
         end = length_in(state, self.paths.root, layer, self.instrument)
         if not end:
             return b""
-        if path.stat().st_size < end:
+        if not path.is_file() or path.stat().st_size < end:
             raise self._damaged(name, path, f"it has not the {end:,} bytes that are committed")
         margin = 0 if layer.span_us else max(_MARGIN_US, state.lateness_us)
         low, high = _key(low_us - margin), _key(high_us + margin)
@@ -126,15 +131,20 @@ class Committed:
         folder = self.paths.derived(layer.folder, self.instrument)
         files = list(names(parts.rows, parts.part_rows))
 
+        def read(index: int, columns: list[str]) -> pl.DataFrame:
+            file, start, end = files[index]
+            try:
+                return read_listed(folder, start, end, FrameCodec(), columns)
+            except FileNotFoundError as error:
+                raise self._damaged(name, folder / file, "committed rows are gone") from error
+
         @cache
         def first_us(index: int) -> int:
-            _, start, end = files[index]
-            ts = read_listed(folder, start, end, FrameCodec(), ["ts"])["ts"]
-            return int(ts.dt.timestamp("us")[0])
+            return int(read(index, ["ts"])["ts"].dt.timestamp("us")[0])
 
         first = max(0, bisect_left(range(len(files)), low_us, key=first_us) - 1)
         past = bisect_left(range(len(files)), high_us, lo=first, key=first_us)
-        found = [read_listed(folder, a, b, FrameCodec(), wanted) for _, a, b in files[first:past]]
+        found = [read(index, wanted) for index in range(first, past)]
         if not found:
             return pl.DataFrame(schema=dict.fromkeys(wanted, pl.Float64))
         at = pl.col("ts").dt.timestamp("us")

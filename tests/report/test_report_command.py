@@ -15,6 +15,8 @@ from pipeline.cli.main import cli
 from pipeline.engine.within import Committed
 from pipeline.errors import FlowvaultError, MissingInputError, StateError, UsageError
 from pipeline.instrument import Instrument
+from pipeline.report import page
+from pipeline.report.gather import Span
 from pipeline.report.page import LIBRARY, SCRIPTS, units
 from pipeline.report.span import choose_span
 
@@ -46,10 +48,10 @@ def failure(made: Made, *arguments: str) -> FlowvaultError:
     return error
 
 
-def times_of(page: Path) -> list[int]:
+def times_of(file: Path) -> list[int]:
     """Seconds of all bars of a minute in a page."""
     found = []
-    for name, day in days_of(page).items():
+    for name, day in days_of(file).items():
         midnight = second_of(name)
         found += [midnight + at // 1000 for at in day["layers"]["bars_1m"]["at"]]
     return found
@@ -89,12 +91,12 @@ def test_spans(
     options: tuple[str, ...], days: list[str], first: str, last: str, good: Made, tmp_path: Path
 ) -> None:
     """Bars from the first moment on to before the last one; days without rows are left out."""
-    page = good.report(tmp_path / "page.html", *options)
-    assert list(days_of(page)) == days
+    made = good.report(tmp_path / "page.html", *options)
+    assert list(days_of(made)) == days
     rows = [row["timestamp_utc"] for row in good.rows("bars_1m")]
     wanted = [at for at in rows if first <= at and (not last or at[: len(last)] <= last)]
-    assert times_of(page) == [second_of(at) for at in wanted]
-    assert head_of(page)["first"] == second_of(wanted[0])
+    assert times_of(made) == [second_of(at) for at in wanted]
+    assert head_of(made)["first"] == second_of(wanted[0])
 
 
 def test_a_span_is_of_whole_seconds(good: Made) -> None:
@@ -192,21 +194,58 @@ def test_only_what_is_committed_is_in_the_page(good: Made, tmp_path: Path) -> No
     assert made.report(tmp_path / "two.html", "--from", DAYS[0]).read_bytes() == wanted
 
 
-@pytest.mark.parametrize("harm", ["short", "garbage"])
+@pytest.mark.parametrize("harm", ["short", "garbage", "gone"])
 def test_a_damaged_layer(harm: str, good: Made, tmp_path: Path) -> None:
     """Status 65, with the file and the command that mends it; the page before stays."""
     made = copied(good, tmp_path / "vault")
-    page = made.report(tmp_path / "page.html")
-    before = page.read_bytes()
+    made_before = made.report(tmp_path / "page.html")
+    before = made_before.read_bytes()
     file = made.root / "derived" / "cvd" / "sim" / "perps" / INST / "cvd_1m.jsonl"
     data = file.read_bytes()
-    file.write_bytes(data[:-40] if harm == "short" else data[:-40] + b"x" * 39 + b"\n")
-    error = failure(made, *SIM, "-o", str(page))
+    if harm == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(data[:-40] if harm == "short" else data[:-40] + b"x" * 39 + b"\n")
+    error = failure(made, *SIM, "-o", str(made_before))
     assert isinstance(error, StateError)
     assert "cvd_1m.jsonl is damaged" in error.message
     assert error.hint == f"flowvault rebuild cvd -i {INST} --exchange sim --market perps"
-    assert page.read_bytes() == before
+    assert made_before.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["page.html"]
+
+
+def test_a_footprint_that_is_gone(good: Made, tmp_path: Path) -> None:
+    """Is named, not the page."""
+    made = copied(good, tmp_path / "vault")
+    for file in (made.root / "derived" / "footprint").rglob("*.parquet"):
+        file.unlink()
+    error = failure(made, *SIM, "-o", str(tmp_path / "page.html"))
+    assert isinstance(error, StateError)
+    assert "committed rows are gone" in error.message
+    assert error.hint is not None
+    assert "rebuild footprint" in error.hint
+
+
+def test_a_rebuild_that_swaps_while_the_page_is_made(
+    good: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read no longer fits together: it is read again."""
+    made = copied(good, tmp_path / "vault")
+    shutil.copytree(good.root / "raw", made.root / "raw", dirs_exist_ok=True)
+    shutil.copy(good.root / "flowvault.toml", made.root)
+    wanted = made.report(tmp_path / "one.html").read_bytes()
+    write, calls = page.write, []
+
+    def swapped(path: Path, committed: Committed, span: Span) -> None:
+        calls.append(span)
+        if len(calls) == 1:
+            made.flowvault("rebuild", "cvd", *SIM)
+            raise StateError("torn by the swap")
+        write(path, committed, span)
+
+    monkeypatch.setattr(page, "write", swapped)
+    assert made.report(tmp_path / "two.html").read_bytes() == wanted
+    assert len(calls) == 2
 
 
 def test_every_instrument_has_a_page_of_its_own(
@@ -253,10 +292,10 @@ def test_the_library_is_the_published_one_with_its_licence(good_page: Path) -> N
     assert "Apache License" in (VENDOR / "LICENSE").read_text(encoding="utf-8")
     notice = (VENDOR / "NOTICE").read_text(encoding="utf-8")
     assert SHA256 in notice
-    page = good_page.read_bytes()
-    assert library in page
+    content = good_page.read_bytes()
+    assert library in content
     for words in notice.splitlines()[0], "https://www.tradingview.com/", "Apache License":
-        assert words.encode() in page
+        assert words.encode() in content
 
 
 def test_everything_in_the_package_is_used() -> None:

@@ -596,3 +596,15 @@ def test_a_page_opens_quickly_enough_for_a_loaded_machine(
 def test_numbers_as_people_read_them(call: str, wanted: str, page: Page) -> None:
     """Thousands apart, three digits that matter, no minus before nothing."""
     assert page.run(f"flowvault.words.{call}") == wanted
+
+
+@pytest.mark.slow
+def test_a_whole_day_is_small_and_opens_at_once(look: OpenPage, tmp_path: Path) -> None:
+    """The day of `flowvault demo`: under 5 MB, and all is drawn in under 2 s."""
+    made = Made(tmp_path / "vault", "sim")
+    made.flowvault("demo")
+    made.flowvault("run", "--all")
+    file = made.report(tmp_path / "page.html")
+    assert file.stat().st_size < 5_000_000
+    took = [int(look(file).run("document.documentElement.dataset.ready")) for _ in range(5)]
+    assert min(took) < 2000, took
