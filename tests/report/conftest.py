@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,13 @@ class Made:
         )
         assert done.exit_code == 0, done.output
         return done.output
+
+    def copied(self, target: Path) -> Made:
+        """A copy of what is derived here, without raw data."""
+        for part in ("derived", "state"):
+            shutil.copytree(self.root / part, target / part)
+        (target / "raw").mkdir()
+        return Made(target, self.exchange)
 
     def report(self, file: Path, *options: str) -> Path:
         """Write a page."""

@@ -176,17 +176,9 @@ def test_a_file_that_cannot_be_written(good: Made, tmp_path: Path) -> None:
     assert "nowhere" in error.message
 
 
-def copied(made: Made, target: Path) -> Made:
-    """A copy of what is derived in a vault."""
-    for part in ("derived", "state"):
-        shutil.copytree(made.root / part, target / part)
-    (target / "raw").mkdir()
-    return Made(target, made.exchange)
-
-
 def test_only_what_is_committed_is_in_the_page(good: Made, tmp_path: Path) -> None:
     """Bytes behind the committed length are not looked at, whatever they are."""
-    made = copied(good, tmp_path / "vault")
+    made = good.copied(tmp_path / "vault")
     wanted = made.report(tmp_path / "one.html", "--from", DAYS[0]).read_bytes()
     for file in (made.root / "derived").glob("*/sim/perps/*/*.jsonl"):
         with file.open("ab") as stream:
@@ -197,7 +189,7 @@ def test_only_what_is_committed_is_in_the_page(good: Made, tmp_path: Path) -> No
 @pytest.mark.parametrize("harm", ["short", "garbage", "gone"])
 def test_a_damaged_layer(harm: str, good: Made, tmp_path: Path) -> None:
     """Status 65, with the file and the command that mends it; the page before stays."""
-    made = copied(good, tmp_path / "vault")
+    made = good.copied(tmp_path / "vault")
     made_before = made.report(tmp_path / "page.html")
     before = made_before.read_bytes()
     file = made.root / "derived" / "cvd" / "sim" / "perps" / INST / "cvd_1m.jsonl"
@@ -216,7 +208,7 @@ def test_a_damaged_layer(harm: str, good: Made, tmp_path: Path) -> None:
 
 def test_a_footprint_that_is_gone(good: Made, tmp_path: Path) -> None:
     """Is named, not the page."""
-    made = copied(good, tmp_path / "vault")
+    made = good.copied(tmp_path / "vault")
     for file in (made.root / "derived" / "footprint").rglob("*.parquet"):
         file.unlink()
     error = failure(made, *SIM, "-o", str(tmp_path / "page.html"))
@@ -230,7 +222,7 @@ def test_a_rebuild_that_swaps_while_the_page_is_made(
     good: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was read no longer fits together: it is read again."""
-    made = copied(good, tmp_path / "vault")
+    made = good.copied(tmp_path / "vault")
     shutil.copytree(good.root / "raw", made.root / "raw", dirs_exist_ok=True)
     shutil.copy(good.root / "flowvault.toml", made.root)
     wanted = made.report(tmp_path / "one.html").read_bytes()

@@ -91,7 +91,9 @@ def test_signals_are_the_layer(day: str, good: Made, days: dict[str, Day]) -> No
 def test_there_are_signals_to_compare(days: dict[str, Day]) -> None:
     """The vault is none where all of that is empty."""
     assert sum(len(day["signals"]["5m"]) for day in days.values()) > 2
-    assert sum(len(day["mtf"]) for day in days.values()) > 2
+    signals = [row for day in days.values() for row in day["signals"]["5m"]]
+    assert {row["filtered"] for row in signals} == {True, False}
+    assert {row["direction"] for row in signals} == {"LONG", "SHORT", "NONE"}
     assert any(day["layers"]["volume_1m"]["absorption"].count(True) for day in days.values())
     assert any(max(day["layers"]["bars_1m"]["whale_trades"]) for day in days.values())
     assert any(max(day["layers"]["buckets_1m"]["ask_wall"]) for day in days.values())

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.engine.state import load, save
+
 from .browser import Browser, Page
 from .conftest import DAYS, Made, OpenPage, drawn_page
 from .pages import days_of
@@ -386,6 +388,36 @@ def test_hovering_a_signal_tells_its_reasons(page: Page, days: dict[str, Day]) -
     assert "known" in words
     page.move(5, 5)
     page.wait("document.getElementById('bubble').hidden")
+
+
+def test_what_longer_bars_filter_is_filtered(good: Made, look: OpenPage, tmp_path: Path) -> None:
+    """Although the signal's own bar has nothing against it."""
+    made = good.copied(tmp_path / "vault")
+    own = {row["timestamp_utc"]: row for row in good.rows("signals_5m", "signals")}
+    rows = good.rows("signals_mtf", "signals_mtf")
+    chosen = next(
+        row
+        for row in rows
+        if row["direction"] != "NONE" and not own[row["timestamp_utc"]]["filtered"]
+    )
+    chosen |= {"filtered": True, "filter_reason": "against_mtf", "size_multiplier": 0.0}
+    file = next((made.root / "derived" / "signals_mtf").rglob("*.jsonl"))
+    data = b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
+    file.write_bytes(data)
+    path = next((made.root / "state" / "signals_mtf").rglob("*.state.json"))
+    state, _ = load(path)
+    assert state is not None
+    state.outputs = dict.fromkeys(state.outputs, len(data))
+    save(path, state)
+    page = look(made.report(tmp_path / "page.html", "--from", DAYS[0]))
+    page.run("flowvault.showDays(null)")
+    page.run("flowvault.setTimeframe('5m')")
+    at = second_of(chosen["timestamp_utc"])
+    found = page.run(
+        f"flowvault.events.get(flowvault.frame.index.get({at}))"
+        ".filter((e) => e.tag === '5m').map((e) => [e.kind, e.lines().at(-1)])"
+    )
+    assert found == [["filtered", "filtered: against_mtf"]]
 
 
 def test_the_legends_tell_the_bar_under_the_mouse(page: Page, days: dict[str, Day]) -> None:
