@@ -37,10 +37,10 @@ _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inl
 _MINUTE_S = 60
 _DECIMALS = (
     ("price", "bars_1m", "close"),
-    ("price", "buckets_1m", "bid_wall_price"),
-    ("price", "buckets_1m", "ask_wall_price"),
     ("size", "bars_1m", "volume"),
 )
+_MID = (("price", "micro_1m", "mid"),)
+"""What tells the decimals where nothing was traded."""
 
 
 def write(path: Path, committed: Committed, span: Span) -> None:
@@ -71,7 +71,7 @@ def pieces(committed: Committed, span: Span) -> Iterator[bytes]:
     """
     seen = _Seen()
     yield _head_html(committed.instrument, span)
-    yield _packaged("page/page.html")
+    yield _packaged("web/page.html")
     for each in span.days():
         day = gather(committed, each)
         if seen.add(day):
@@ -86,7 +86,7 @@ def pieces(committed: Committed, span: Span) -> Iterator[bytes]:
     yield _json(_head(committed, seen)) + b"</script>\n<script>"
     yield _packaged(f"vendor/{LIBRARY}") + b'</script>\n<script>(() => {\n"use strict";\n'
     for name in SCRIPTS:
-        yield _packaged(f"page/{name}.js")
+        yield _packaged(f"web/{name}.js")
     yield b"})();\n</script>\n</body>\n</html>\n"
 
 
@@ -109,7 +109,7 @@ class _Seen:
         for name, count in counts.items():
             self.rows[name] = self.rows.get(name, 0) + count
         self._times(day)
-        for kind, name, column in _DECIMALS:
+        for kind, name, column in _DECIMALS if "bars_1m" in day["layers"] else _MID:
             values = day["layers"].get(name, {}).get(column, {})
             self.decimals[kind] = max(self.decimals[kind], values.get("k", 0))
         return True
@@ -177,7 +177,7 @@ def _head_html(instrument: Instrument, span: Span) -> bytes:
     days = dict.fromkeys((span.day, last.strftime("%Y-%m-%d")))
     simulated = "SIMULATED " if instrument.exchange == "sim" else ""
     title = f"{simulated}{instrument.inst_id} {instrument.exchange} {' to '.join(days)} · flowvault"
-    style = _packaged("page/style.css").decode()
+    style = _packaged("web/style.css").decode()
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'

@@ -20,6 +20,8 @@ from pipeline.cli.main import cli
 from pipeline.sim import write_market
 
 from .browser import Browser, Page, browser, chromium
+from .pages import days_of
+from .screen import Day
 
 INST = "BTC-USDT-SWAP"
 DAYS = ("2025-01-06", "2025-01-07")
@@ -205,3 +207,28 @@ def look(chrome: Browser) -> Iterator[OpenPage]:
     yield open_page
     for page in opened:
         page.close()
+
+
+@pytest.fixture(scope="session")
+def days(good_page: Path) -> dict[str, Day]:
+    """What the page of the good vault holds; that it is the layers' is tested elsewhere."""
+    return days_of(good_page)
+
+
+@pytest.fixture(scope="module")
+def opened(chrome: Browser, good_page: Path) -> Iterator[Page]:
+    """The page of the good vault, both days of it; opened once, since that takes a second."""
+    found = drawn_page(chrome, good_page)
+    found.run("flowvault.showDays(null)")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def page(opened: Page) -> Page:
+    """That page in bars of a minute, with what is switched on by default."""
+    opened.run("flowvault.remember({on: {}})")
+    opened.run("flowvault.restyle()")
+    opened.run("flowvault.setTimeframe('1m')")
+    opened.run("flowvault.fit()")
+    return opened

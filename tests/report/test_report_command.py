@@ -292,8 +292,8 @@ def test_the_library_is_the_published_one_with_its_licence(good_page: Path) -> N
 
 def test_everything_in_the_package_is_used() -> None:
     """No script is forgotten, and what is packaged is what lies there."""
-    assert {path.stem for path in (REPORT / "page").glob("*.js")} == set(SCRIPTS)
-    assert {path.suffix for path in (REPORT / "page").iterdir()} == {".js", ".css", ".html"}
+    assert {path.stem for path in (REPORT / "web").glob("*.js")} == set(SCRIPTS)
+    assert {path.suffix for path in (REPORT / "web").iterdir()} == {".js", ".css", ".html"}
 
 
 @pytest.mark.parametrize(

@@ -43,12 +43,6 @@ def bare(row: Day) -> Day:
     return {k: v for k, v in row.items() if k not in ("instId", "exchange", "market", "matched")}
 
 
-@pytest.fixture(scope="module")
-def days(good_page: Path) -> dict[str, Day]:
-    """What the page of the good vault holds."""
-    return days_of(good_page)
-
-
 @pytest.mark.parametrize("day", DAYS)
 @pytest.mark.parametrize("name", COLUMNS)
 def test_columns_are_the_layer(name: str, day: str, good: Made, days: dict[str, Day]) -> None:
@@ -116,7 +110,10 @@ def test_matches_of_rules_are_in_the_page(good: Made, tmp_path: Path) -> None:
     """With every part and its values, where a rule matches."""
     settings = good.root / "flowvault.toml"
     kept = settings.read_text(encoding="utf-8")
-    rule = "[confluence.rules.busy]\ndirection = 'LONG'\nwhen = [\"volume.volume_tier = 'T4'\"]\n"
+    name = "</script><b>busy"
+    rule = (
+        f"[confluence.rules.'{name}']\ndirection = 'LONG'\nwhen = [\"volume.volume_tier = 'T4'\"]\n"
+    )
     try:
         settings.write_text(kept + rule, encoding="utf-8")
         good.flowvault("rebuild", "confluence", "-i", INST, "--exchange", "sim")
@@ -126,6 +123,8 @@ def test_matches_of_rules_are_in_the_page(good: Made, tmp_path: Path) -> None:
         settings.write_text(kept, encoding="utf-8")
         good.flowvault("rebuild", "confluence", "-i", INST, "--exchange", "sim")
     assert len(rows) > 2
+    assert {row["rule"] for row in rows} == {name}
+    assert name.encode() not in page.read_bytes()
     found = [row for day in days_of(page).values() for row in day["rules"]]
     assert found == [bare(row) for row in rows]
 
@@ -257,6 +256,25 @@ def test_what_went_on_without_a_feed_is_told(rough: Made, tmp_path: Path) -> Non
     assert {(each["stage"], each["layer"]) for each in head["without"]} >= {("flow", "quote")}
     notes = {each["layer"]: each["note"] for each in head["layers"]}
     assert notes["cvd_1m"] == f"never run: flowvault cvd -i {INST} --exchange okx --market perps"
+
+
+def test_a_book_without_trades(rough: Made, tmp_path: Path) -> None:
+    """There is a page; what is made from trades says that there are none."""
+    other = Made(tmp_path / "vault", "okx")
+    folder = other.root / "raw" / "okx" / f"books_perps/{INST}"
+    folder.mkdir(parents=True)
+    source = rough.root / folder.relative_to(other.root) / f"{DAYS[0]}.jsonl"
+    (folder / source.name).write_bytes(source.read_bytes()[:200_000])
+    other.flowvault("run", "--all")
+    page = other.report(tmp_path / "page.html")
+    head, day = head_of(page), days_of(page)[DAYS[0]]
+    notes = {each["layer"]: each["note"] for each in head["layers"]}
+    for name in ("bars_1m", "cvd_1m", "signals_5m", "orderflow_1m"):
+        none = f"nothing under raw/okx/trades_perps/{INST}"
+        assert notes[name] == (None if name == "orderflow_1m" else none)
+    assert head["decimals"]["price"] in (1, 2)
+    assert day["profiles"] == {}
+    assert {"buckets_1m", "flow_1m", "micro_1m"} <= set(day["layers"])
 
 
 NUMBERS = st.one_of(
