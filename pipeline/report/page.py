@@ -22,7 +22,8 @@ from pipeline.engine import disk
 from pipeline.engine.rows import stamp
 from pipeline.engine.within import EPOCH, Committed
 from pipeline.errors import DiskError, MissingInputError
-from pipeline.instrument import Instrument, coin_of
+from pipeline.exact import NotANumberError, parse_decimal
+from pipeline.instrument import Instrument, coin_of, contract_of, load_table
 from pipeline.report import feeds
 from pipeline.report.gather import COLUMNS, EVENTS, HOLES, Span, gather
 
@@ -39,8 +40,6 @@ _DECIMALS = (
     ("price", "bars_1m", "close"),
     ("size", "bars_1m", "volume"),
 )
-_MID = (("price", "micro_1m", "mid"),)
-"""What tells the decimals where nothing was traded."""
 
 
 def write(path: Path, committed: Committed, span: Span) -> None:
@@ -109,7 +108,7 @@ class _Seen:
         for name, count in counts.items():
             self.rows[name] = self.rows.get(name, 0) + count
         self._times(day)
-        for kind, name, column in _DECIMALS if "bars_1m" in day["layers"] else _MID:
+        for kind, name, column in _DECIMALS:
             values = day["layers"].get(name, {}).get(column, {})
             self.decimals[kind] = max(self.decimals[kind], values.get("k", 0))
         return True
@@ -146,7 +145,7 @@ def _head(committed: Committed, seen: _Seen) -> dict[str, Any]:
         "days": seen.days,
         "first": seen.first_ms // 1000,
         "last": seen.last_ms // 1000,
-        "decimals": seen.decimals,
+        "decimals": seen.decimals | {"price": max(seen.decimals["price"], _of_tick(committed))},
         "rows": seen.rows,
         "spans": spans,
         "parameters": parameters,
@@ -155,6 +154,16 @@ def _head(committed: Committed, seen: _Seen) -> dict[str, Any]:
         "without": feeds.without(committed),
         "behind": feeds.behind(committed),
     }
+
+
+def _of_tick(committed: Committed) -> int:
+    """Decimals of the tick, 0 if it is not known."""
+    root = committed.paths.root
+    tick = contract_of(committed.instrument, load_table(root), root).tick
+    try:
+        return 0 if tick is None else parse_decimal(str(tick))[1]
+    except NotANumberError:
+        return 0  # the stages that need it say what is wrong with it
 
 
 def _named(instrument: Instrument) -> dict[str, str]:

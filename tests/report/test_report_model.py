@@ -272,7 +272,7 @@ def test_a_book_without_trades(rough: Made, tmp_path: Path) -> None:
     for name in ("bars_1m", "cvd_1m", "signals_5m", "orderflow_1m"):
         none = f"nothing under raw/okx/trades_perps/{INST}"
         assert notes[name] == (None if name == "orderflow_1m" else none)
-    assert head["decimals"]["price"] in (1, 2)
+    assert head["decimals"]["price"] == 1
     assert day["profiles"] == {}
     assert {"buckets_1m", "flow_1m", "micro_1m"} <= set(day["layers"])
 
