@@ -35,6 +35,7 @@ LEVELS: dict[str, int] = {
     "importers": 3,
     "sim": 4,
     "engine": 4,
+    "report": 5,
     "cli": 5,
     "frames": 5,
     "__main__": 6,

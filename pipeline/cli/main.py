@@ -23,6 +23,7 @@ _OWN = {
     "layers": "Explain the layers: every column, its unit and formula.",
     "sql": "Ask the layers in SQL (DuckDB).",
     "explain": "Show where a row comes from, down to the bytes of raw files.",
+    "report": "Write one HTML page with charts of an instrument: opens offline.",
     "model": "Show the models of trade clusters, and whether their labels last.",
     "rebuild": "Compute layers again from the start and swap them in.",
     "schedule": "Print or install the line that runs the vault every minute.",

@@ -141,11 +141,8 @@ class Follow:
         for desk in self._desks.values():
             if desk.phase is Phase.CLOSED and now >= desk.due and not self._is_paused:
                 self._open(desk)
-        for desk in self._ready():
-            if desk.changed and now >= desk.look_at:
-                self._look(desk)
-                if desk.phase is Phase.COMMITTING:
-                    return
+        if self._look_around(now):
+            return
         for desk in self._ready():
             if desk.rest is not None:
                 self._go_on(desk)
@@ -155,6 +152,15 @@ class Follow:
                 now - desk.since > _OLD_S or now - desk.quiet_since > _QUIET_S
             ):
                 self._carry(desk)
+
+    def _look_around(self, now: float) -> bool:
+        """Look at what has changed; True once that has led to a commit."""
+        for desk in self._ready():
+            if desk.changed and now >= desk.look_at:
+                self._look(desk)
+                if desk.phase is Phase.COMMITTING:
+                    return True
+        return False
 
     def _ready(self) -> list[Desk]:
         """The instruments for which something can be done in this thread."""
