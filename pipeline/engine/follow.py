@@ -357,6 +357,7 @@ class Follow:
             self._tell(desk, each)
         if desk.phase is Phase.OPEN:
             self._listener.caught_up(desk.instrument, job.done)
+            self._listener.beat(self._beats_now())
         if not self._is_tidy and all(d.phase is Phase.OPEN for d in self._desks.values()):
             self._is_tidy = True
             gc.collect()
@@ -409,17 +410,17 @@ class Follow:
             desk.changed |= desk.unread()
             if now >= desk.due and not desk.is_probed:
                 self._probe(desk)
-        self._listener.beat(
-            [
-                Beat(
-                    desk.instrument, desk.watermark_us, desk.phase in (Phase.OPEN, Phase.COMMITTING)
-                )
-                for desk in self._desks.values()
-            ]
-        )
+        self._listener.beat(self._beats_now())
         self._beats += 1
         if self._beats % _TIDY_BEATS == 0:
             gc.collect()
+
+    def _beats_now(self) -> list[Beat]:
+        found = []
+        for desk in self._desks.values():
+            is_open = desk.phase in (Phase.OPEN, Phase.COMMITTING)
+            found.append(Beat(desk.instrument, desk.watermark_us if is_open else None, is_open))
+        return found
 
     def _find_new(self) -> None:
         for instrument in self._find():
