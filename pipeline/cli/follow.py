@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -216,20 +217,9 @@ class _Terminal(_Quiet):
 
     def beat(self, beats: Sequence[Beat]) -> None:
         """See `Listener`."""
-        import time  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
 
-        now = time.time()
-        behind = [
-            f"{each.instrument.inst_id} {_ago(now - each.watermark_us / 1e6)}"
-            if each.watermark_us is not None
-            else f"{each.instrument.inst_id} -"
-            for each in beats
-            if each.is_open
-        ]
-        waiting = sum(not each.is_open for each in beats)
-        text = f"following {len(behind)}"
-        text += f", {waiting} not open" if waiting else ""
-        self._live.update(f"{text}; last event: {', '.join(behind)}", refresh=True)
+        self._live.update(Text(status_line(beats, time.time())), refresh=True)
 
     def _news(self, what: Committed) -> str:
         from pipeline.engine.rows import stamp  # noqa: PLC0415
@@ -254,6 +244,24 @@ class _Terminal(_Quiet):
 
     def _say(self, line: str) -> None:
         self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def status_line(beats: Sequence[Beat], now: float) -> str:
+    """How many are followed, and how long ago the newest and the oldest last event was."""
+    count = sum(each.is_open for each in beats)
+    text = f"following {count} instrument{'' if count == 1 else 's'}"
+    if len(beats) > count:
+        text += f", {len(beats) - count} not open yet"
+    marks = {
+        each.instrument.inst_id: each.watermark_us / 1e6
+        for each in beats
+        if each.is_open and each.watermark_us is not None
+    }
+    if marks:
+        slowest = min(marks, key=lambda name: marks[name])
+        text += f"; last event {_ago(now - max(marks.values()))}"
+        text += f" ({slowest} {_ago(now - marks[slowest])})" if len(marks) > 1 else ""
+    return text
 
 
 def _ago(seconds: float) -> str:

@@ -92,6 +92,7 @@ class Follow:
         self._is_paused = False
         self._desks: dict[Instrument, Desk] = {}
         self._refused: set[Instrument] = set()
+        self._seen: set[Path] = set()
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._stopping = threading.Event()
         self._watch = Watch(root / "raw", self._folders, self._inbox.put, poll_s)
@@ -138,11 +139,21 @@ class Follow:
         now = time.monotonic()
         if now >= self._beat_at:
             self._beat(now)
+        self._open_due(now)
+        self._serve(now)
+
+    def _open_due(self, now: float) -> None:
         for desk in self._desks.values():
             if desk.phase is Phase.CLOSED and now >= desk.due and not self._is_paused:
                 self._open(desk)
-        if self._look_around(now):
-            return
+
+    def _serve(self, now: float) -> None:
+        """New data first; then one of the stages for which nobody waits; then what is old."""
+        for desk in self._ready():
+            if desk.changed and now >= desk.look_at:
+                self._look(desk)
+                if desk.phase is Phase.COMMITTING:
+                    return
         for desk in self._ready():
             if desk.rest is not None:
                 self._go_on(desk)
@@ -152,15 +163,6 @@ class Follow:
                 now - desk.since > _OLD_S or now - desk.quiet_since > _QUIET_S
             ):
                 self._carry(desk)
-
-    def _look_around(self, now: float) -> bool:
-        """Look at what has changed; True once that has led to a commit."""
-        for desk in self._ready():
-            if desk.changed and now >= desk.look_at:
-                self._look(desk)
-                if desk.phase is Phase.COMMITTING:
-                    return True
-        return False
 
     def _ready(self) -> list[Desk]:
         """The instruments for which something can be done in this thread."""
@@ -194,6 +196,9 @@ class Follow:
         elif what:
             for desk in self._desks.values():
                 desk.changed |= what & desk.feeds.keys()
+            if not what <= self._seen:
+                self._seen |= what
+                self._beat_at = 0.0  # perhaps there is a new feed or instrument
 
     def _apart(
         self, pool: ThreadPoolExecutor, job: _Job, work: Callable[[_Job], None], then: Then
@@ -350,7 +355,9 @@ class Follow:
         desk.put_off(now, is_well=not job.errors)
         for each in job.errors:
             self._tell(desk, each)
-        self._listener.caught_up(desk.instrument, job.done)
+        if desk.phase is Phase.OPEN:
+            self._listener.caught_up(desk.instrument, job.done)
+            self._listener.beat(self._beats_now())
         if not self._is_tidy and all(d.phase is Phase.OPEN for d in self._desks.values()):
             self._is_tidy = True
             gc.collect()
@@ -403,17 +410,17 @@ class Follow:
             desk.changed |= desk.unread()
             if now >= desk.due and not desk.is_probed:
                 self._probe(desk)
-        self._listener.beat(
-            [
-                Beat(
-                    desk.instrument, desk.watermark_us, desk.phase in (Phase.OPEN, Phase.COMMITTING)
-                )
-                for desk in self._desks.values()
-            ]
-        )
+        self._listener.beat(self._beats_now())
         self._beats += 1
         if self._beats % _TIDY_BEATS == 0:
             gc.collect()
+
+    def _beats_now(self) -> list[Beat]:
+        found = []
+        for desk in self._desks.values():
+            is_open = desk.phase in (Phase.OPEN, Phase.COMMITTING)
+            found.append(Beat(desk.instrument, desk.watermark_us if is_open else None, is_open))
+        return found
 
     def _find_new(self) -> None:
         for instrument in self._find():
@@ -452,7 +459,7 @@ class Follow:
     # -- the end ---------------------------------------------------------------
 
     def _finish(self) -> None:
-        """Commit what has been folded."""
+        """Read what is there by now, and commit what has been folded."""
         self._watch.stop()
         busy = (Phase.OPENING, Phase.COMMITTING)
         while any(desk.phase in busy for desk in self._desks.values()):
@@ -461,7 +468,8 @@ class Follow:
             if desk.phase is not Phase.OPEN:
                 continue
             for run in list(desk.resident.runs.values()):
-                if not run.stage.raw_kind and run.stage.name in desk.resident.runs:
+                is_much = run.stage.raw_kind and run.feed.unread() > _BACKLOG_BYTES
+                if run.stage.name in desk.resident.runs and not is_much:
                     self._advance(desk, run)
             moved = desk.resident.moved()
             try:

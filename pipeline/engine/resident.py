@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Executor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -225,8 +225,9 @@ class Resident:
 
     def commit(self, moved: Sequence[StageRun]) -> None:
         """Commit stages and wait for the disk; see `committing`."""
-        for each in self.committing(moved):
-            each.settle()
+        with guarded(self.instrument.key), closing(self.committing(moved)) as steps:
+            for each in steps:
+                each.settle()
 
 
 class Unsettled(Protocol):
