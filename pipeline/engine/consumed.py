@@ -68,7 +68,7 @@ def raw_folders(paths: VaultPaths) -> list[Folder]:
             continue
         for instrument in sorted({*known, *instruments_of(paths, stage.name)}):
             path = paths.raw(instrument, kind)
-            if path.is_dir():
+            if instrument.market in stage.markets and path.is_dir():
                 folder = found.setdefault(path, Folder(path, kind, []))
                 folder.readers.append(Reader(stage, instrument))
     return [found[path] for path in sorted(found)]

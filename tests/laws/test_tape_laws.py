@@ -86,7 +86,7 @@ def test_dying_at_every_change_of_the_disk(new_world: NewWorld) -> None:
         assert not message, f"died at change {point} of the disk\n{message}"
         shutil.rmtree(world.root)
         if not died:
-            assert point > 100
+            assert point > 50
             return
     pytest.fail("never came to an end")
 

@@ -29,6 +29,8 @@ def settings(survey: Survey) -> Iterator[Finding]:
     seen = set()
     for stage in stages.all_stages():
         for instrument in survey.instruments:
+            if instrument.market not in stage.markets:
+                continue
             try:
                 opened.settings.params(stage.name, stage.params, instrument)
                 contract_of(instrument, opened.table, survey.root)
@@ -51,7 +53,7 @@ def loading(survey: Survey) -> Iterator[Finding]:
             hint = f"flowvault {name} {each.instrument.options}"
             what = f"{name}: {each.warning}"
             yield Finding(Severity.WARNING, "state", where, what, hint)
-    known = set(stages.SUMMARY)
+    known = {*stages.SUMMARY, "tables", "import"}
     folder = survey.root / "state"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir() and path.name not in known:

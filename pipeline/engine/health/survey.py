@@ -105,6 +105,8 @@ class Survey:
             if stage.raw_kind is None:
                 continue
             for instrument in self.instruments:
+                if instrument.market not in stage.markets:
+                    continue
                 folder = self.paths.raw(instrument, stage.raw_kind)
                 files = day_files(folder)
                 if files:
