@@ -7,11 +7,16 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from pipeline.errors import DiskError, MissingInputError
 
 LARGEST = 8 << 20
 """Bytes from which on a log is put aside, as FILE.1; the one put aside before is dropped."""
+
+
+_taken: list[TextIO] = []
+"""The log that this process writes to, once it does."""
 
 
 def write_to(vault: Path, file: Path) -> None:
@@ -36,12 +41,14 @@ def write_to(vault: Path, file: Path) -> None:
     for number in (1, 2):
         os.dup2(stream.fileno(), number)
     sys.stdout = sys.stderr = stream
+    _taken.append(stream)
     _note("flowvault " + " ".join(sys.argv[1:]))
 
 
 def write_status(status: object) -> None:
-    """Note how a command ended that did not end well."""
-    _note(f"exit status {status}")
+    """Note in the log, if there is one, how a command ended that did not end well."""
+    if sys.stdout in _taken:
+        _note(f"exit status {status}")
 
 
 def _note(text: str) -> None:

@@ -283,6 +283,12 @@ def test_errors_and_statuses_are_in_the_log(vault: Path) -> None:
     assert "exit status 2" in (vault / "run.log").read_text(encoding="utf-8").splitlines()[-1]
 
 
+def test_no_log_no_note(vault: Path) -> None:
+    """That the room is loaded, as here, is not yet a log."""
+    done = command(vault, "run", "-i", "NONE", expect=66)
+    assert "exit status" not in done.out + done.err
+
+
 def test_the_log_does_not_grow_for_ever(vault: Path) -> None:
     log = vault / "run.log"
     log.write_bytes(b"x" * (logs.LARGEST - 1) + b"\n")
