@@ -9,11 +9,15 @@ numba takes a moment to import and is not loaded before that.
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class Loops:
@@ -23,7 +27,7 @@ class Loops:
         """Keep the module's `globals()`, in which the functions are to be replaced."""
         self._names = names
         self._plain: list[Callable[..., Any]] = []
-        self._lean: set[str] = set()
+        self._options: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
         self._is_compiled = False
 
@@ -38,7 +42,15 @@ class Loops:
         It is compiled without counting references to the arrays it is given: counting them takes
         longer than the work itself where small functions pass many arrays on.
         """
-        self._lean.add(function.__name__)
+        self._options[function.__name__] = {"_nrt": False}
+        return self.add(function)
+
+    def add_inlined(self, function: F) -> F:
+        """As `add_lean`, for a small function that is written out wherever it is called.
+
+        Handing on a dozen arrays takes longer than what such a function does.
+        """
+        self._options[function.__name__] = {"_nrt": False, "inline": "always"}
         return self.add(function)
 
     def compile(self) -> None:
@@ -49,17 +61,31 @@ class Loops:
             if not self._is_compiled:
                 self._names.update(
                     {
-                        each.__name__: _compiled(each, is_lean=each.__name__ in self._lean)
+                        each.__name__: _compiled(each, self._options.get(each.__name__, {}))
                         for each in self._plain
                     }
                 )
                 self._is_compiled = True
 
 
-def _compiled(function: Callable[..., Any], *, is_lean: bool = False) -> Any:
+def _compiled(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     njit = importlib.import_module("numba").njit
-    options = {"nogil": True, "error_model": "numpy"} | ({"_nrt": False} if is_lean else {})
+    every = {"nogil": True, "error_model": "numpy", **options}
     try:
-        return njit(cache=True, **options)(function)
+        return njit(cache=True, **every)(function)
     except RuntimeError:  # no folder that could hold the cache may be written to
-        return njit(**options)(function)
+        return njit(**every)(function)
+
+
+def at_once(first: Callable[[], T], *others: Callable[[], T]) -> list[T]:
+    """Call all of them, each on a core if it has one: compiled loops let go of the interpreter."""
+    jobs = [_beside().submit(other) for other in others]
+    try:
+        return [first(), *(job.result() for job in jobs)]
+    finally:
+        wait(jobs)  # what they write to must not be looked at before
+
+
+@cache
+def _beside() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="loops")

@@ -1,7 +1,7 @@
 """A full book as two ladders of integers, and the compiled loop that replays a feed onto it.
 
 Bids are kept under their price, asks under its negative, so that the best level of either side is
-the one with the largest key. Keys stand in order in blocks of at most 64, and a directory lists
+the one with the largest key. Keys stand in order in blocks of at most 32, and a directory lists
 the blocks in order: a level is found by two short binary searches, and room for a new one is made
 by moving a few dozen numbers, however deep the book is.
 
@@ -14,13 +14,14 @@ level's present size.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.calc.shuffled import shuffle, unshuffle
-from pipeline.jit import Loops
+from pipeline.jit import Loops, at_once
 
 Ints = npt.NDArray[np.int64]
 Grid = npt.NDArray[np.int64]
@@ -31,24 +32,28 @@ RANKS, TOP = 5, 20
 NO_LEVEL = -(2**62)
 """Stands for the price of a rank that a side does not have."""
 
+_NO_KEY = 2**63 - 1
 _LONGEST_HISTORY = 64
 _BLOCK, _REFILL, _NEAR = 32, 24, 8
 _SPARE = 64
+_WORTH_A_THREAD = 2000
+"""Changes from which on both sides are replayed at once: some 0.1 ms of work."""
 
 _loops = Loops(globals())
 
 
 class Levels(NamedTuple):
-    """Both sides' levels in blocks.
+    """A side's levels in blocks.
 
     Few arrays hold all of it: what a compiled loop hands on to another is handed on array by
     array, and that took longer than the work itself.
 
     Attributes:
-        grid: by side, [price keys ascending, newest nodes], block and place.
-        blocks: by side and [how many levels a block has; the blocks in ascending order of their
+        grid: [price keys ascending, newest nodes], block and place; behind the last key of a
+            block stands the largest number there is.
+        blocks: [how many levels a block has; the blocks in ascending order of their
             keys; the first key of each, in that order; the blocks to be used again].
-        counts: by side, [blocks in order, blocks ever used, blocks to be used again, levels, the
+        counts: [blocks in order, blocks ever used, blocks to be used again, levels, the
             place of the block last used].
     """
 
@@ -58,7 +63,7 @@ class Levels(NamedTuple):
 
 
 class Nodes(NamedTuple):
-    """The histories of all levels: nodes chained from newer to older ones (-1: the last).
+    """The histories of a side's levels: nodes chained from newer to older ones (-1: the last).
 
     A row of `node` is [start, size, whether its start was seen to happen, the older node, how
     many there are from the oldest on]: side by side, since a change looks at all of them.
@@ -106,139 +111,143 @@ _FIELDS = 5
 _START, _SIZE, _SEEN, _OLDER, _RANK = range(_FIELDS)
 
 
-@_loops.add_lean
-def _block_of(levels: Levels, side: int, key: int) -> int:
+@_loops.add_inlined
+def _block_of(levels: Levels, key: int) -> int:
     """Where in order the block stands in which a key is or would be.
 
     A message's levels come in order of their prices: the block is near the last one found.
     """
-    count, at = levels.counts[side, _IN_ORDER], levels.counts[side, _LAST]
+    count, at = levels.counts[_IN_ORDER], levels.counts[_LAST]
     at = min(at, max(count - 1, 0))
     low, high = 0, count
     for _ in range(_NEAR):
-        if at + 1 < count and levels.blocks[side, _FIRST, at + 1] <= key:
+        if at + 1 < count and levels.blocks[_FIRST, at + 1] <= key:
             at += 1
             low = at
-        elif at > 0 and levels.blocks[side, _FIRST, at] > key:
+        elif at > 0 and levels.blocks[_FIRST, at] > key:
             high = at
             at -= 1
         else:
-            levels.counts[side, _LAST] = at
+            levels.counts[_LAST] = at
             return int(at)
     while low < high:
         middle = (low + high) >> 1
-        if levels.blocks[side, _FIRST, middle] <= key:
+        if levels.blocks[_FIRST, middle] <= key:
             low = middle + 1
         else:
             high = middle
     at = max(low - 1, 0)
-    levels.counts[side, _LAST] = at
+    levels.counts[_LAST] = at
     return int(at)
 
 
-@_loops.add_lean
-def _place_in(levels: Levels, side: int, block: int, key: int) -> int:
+@_loops.add_inlined
+def _place_in(levels: Levels, block: int, key: int) -> int:
     """Where in a block a key stands, or would stand."""
     place = 0
-    for i in range(levels.blocks[side, _FILL, block]):
-        place += levels.grid[side, _KEY, block, i] < key
+    for i in range(_BLOCK):  # a fixed number, places without a level too: vector instructions
+        place += levels.grid[_KEY, block, i] < key
     return place
 
 
 @_loops.add_lean
-def _new_block(levels: Levels, side: int, at: int) -> int:
+def _new_block(levels: Levels, at: int) -> int:
     """An empty block at a place of the order."""
     counts, blocks = levels.counts, levels.blocks
-    if counts[side, _UNUSED] > 0:
-        counts[side, _UNUSED] -= 1
-        block = blocks[side, _FREE, counts[side, _UNUSED]]
+    if counts[_UNUSED] > 0:
+        counts[_UNUSED] -= 1
+        block = blocks[_FREE, counts[_UNUSED]]
     else:
-        block = counts[side, _USED]
-        counts[side, _USED] += 1
-    for i in range(counts[side, _IN_ORDER], at, -1):
-        blocks[side, _ORDER, i] = blocks[side, _ORDER, i - 1]
-        blocks[side, _FIRST, i] = blocks[side, _FIRST, i - 1]
-    blocks[side, _ORDER, at] = block
-    blocks[side, _FILL, block] = 0
-    counts[side, _IN_ORDER] += 1
+        block = counts[_USED]
+        counts[_USED] += 1
+    for i in range(counts[_IN_ORDER], at, -1):
+        blocks[_ORDER, i] = blocks[_ORDER, i - 1]
+        blocks[_FIRST, i] = blocks[_FIRST, i - 1]
+    blocks[_ORDER, at] = block
+    blocks[_FILL, block] = 0
+    for i in range(_BLOCK):
+        levels.grid[_KEY, block, i] = _NO_KEY
+    counts[_IN_ORDER] += 1
     return int(block)
 
 
-@_loops.add_lean
-def _insert(levels: Levels, side: int, at: int, place: int, key: int, node: int) -> None:
+@_loops.add_inlined
+def _insert(levels: Levels, at: int, place: int, key: int, node: int) -> None:
     """Put a level into the block that stands at a place of the order."""
     grid, blocks = levels.grid, levels.blocks
-    block = blocks[side, _ORDER, at]
-    if blocks[side, _FILL, block] == _BLOCK:
-        right = _new_block(levels, side, at + 1)
+    block = blocks[_ORDER, at]
+    if blocks[_FILL, block] == _BLOCK:
+        right = _new_block(levels, at + 1)
         half = _BLOCK // 2
         for i in range(half):
-            grid[side, _KEY, right, i] = grid[side, _KEY, block, half + i]
-            grid[side, _NODE, right, i] = grid[side, _NODE, block, half + i]
-        blocks[side, _FILL, block] = half
-        blocks[side, _FILL, right] = half
-        blocks[side, _FIRST, at + 1] = grid[side, _KEY, right, 0]
+            grid[_KEY, right, i] = grid[_KEY, block, half + i]
+            grid[_NODE, right, i] = grid[_NODE, block, half + i]
+            grid[_KEY, block, half + i] = _NO_KEY
+        blocks[_FILL, block] = half
+        blocks[_FILL, right] = half
+        blocks[_FIRST, at + 1] = grid[_KEY, right, 0]
         if place > half:
             at, block, place = at + 1, right, place - half
-    for i in range(blocks[side, _FILL, block], place, -1):
-        grid[side, _KEY, block, i] = grid[side, _KEY, block, i - 1]
-        grid[side, _NODE, block, i] = grid[side, _NODE, block, i - 1]
-    grid[side, _KEY, block, place] = key
-    grid[side, _NODE, block, place] = node
-    blocks[side, _FIRST, at] = grid[side, _KEY, block, 0]
-    blocks[side, _FILL, block] += 1
-    levels.counts[side, _TOTAL] += 1
+    for i in range(blocks[_FILL, block], place, -1):
+        grid[_KEY, block, i] = grid[_KEY, block, i - 1]
+        grid[_NODE, block, i] = grid[_NODE, block, i - 1]
+    grid[_KEY, block, place] = key
+    grid[_NODE, block, place] = node
+    blocks[_FIRST, at] = grid[_KEY, block, 0]
+    blocks[_FILL, block] += 1
+    levels.counts[_TOTAL] += 1
 
 
-@_loops.add_lean
-def _remove(levels: Levels, side: int, at: int, place: int) -> None:
+@_loops.add_inlined
+def _remove(levels: Levels, at: int, place: int) -> None:
     grid, blocks, counts = levels.grid, levels.blocks, levels.counts
-    block = blocks[side, _ORDER, at]
-    for i in range(place, blocks[side, _FILL, block] - 1):
-        grid[side, _KEY, block, i] = grid[side, _KEY, block, i + 1]
-        grid[side, _NODE, block, i] = grid[side, _NODE, block, i + 1]
-    blocks[side, _FIRST, at] = grid[side, _KEY, block, 0]
-    blocks[side, _FILL, block] -= 1
-    counts[side, _TOTAL] -= 1
-    if blocks[side, _FILL, block] == 0:
-        blocks[side, _FREE, counts[side, _UNUSED]] = block
-        counts[side, _UNUSED] += 1
-        for i in range(at, counts[side, _IN_ORDER] - 1):
-            blocks[side, _ORDER, i] = blocks[side, _ORDER, i + 1]
-            blocks[side, _FIRST, i] = blocks[side, _FIRST, i + 1]
-        counts[side, _IN_ORDER] -= 1
+    block = blocks[_ORDER, at]
+    for i in range(place, blocks[_FILL, block] - 1):
+        grid[_KEY, block, i] = grid[_KEY, block, i + 1]
+        grid[_NODE, block, i] = grid[_NODE, block, i + 1]
+    blocks[_FILL, block] -= 1
+    grid[_KEY, block, blocks[_FILL, block]] = _NO_KEY
+    blocks[_FIRST, at] = grid[_KEY, block, 0]
+    counts[_TOTAL] -= 1
+    if blocks[_FILL, block] == 0:
+        blocks[_FREE, counts[_UNUSED]] = block
+        counts[_UNUSED] += 1
+        for i in range(at, counts[_IN_ORDER] - 1):
+            blocks[_ORDER, i] = blocks[_ORDER, i + 1]
+            blocks[_FIRST, i] = blocks[_FIRST, i + 1]
+        counts[_IN_ORDER] -= 1
 
 
 @_loops.add_lean
-def _fill_up(levels: Levels, side: int, keys: Ints, nodes: Ints) -> None:
-    """Make these the levels of a side; keys ascending."""
+def _fill_up(levels: Levels, keys: Ints, nodes: Ints) -> None:
+    """Make these the levels of the side; keys ascending."""
     counts = levels.counts
-    counts[side, :] = 0
+    counts[:] = 0
     for low in range(0, len(keys), _REFILL):
-        at = counts[side, _IN_ORDER]
-        block = _new_block(levels, side, at)
+        at = counts[_IN_ORDER]
+        block = _new_block(levels, at)
         high = min(low + _REFILL, len(keys))
         for i in range(low, high):
-            levels.grid[side, _KEY, block, i - low] = keys[i]
-            levels.grid[side, _NODE, block, i - low] = nodes[i]
-        levels.blocks[side, _FILL, block] = high - low
-        levels.blocks[side, _FIRST, at] = keys[low]
-    counts[side, _TOTAL] = len(keys)
+            levels.grid[_KEY, block, i - low] = keys[i]
+            levels.grid[_NODE, block, i - low] = nodes[i]
+        levels.blocks[_FILL, block] = high - low
+        levels.blocks[_FIRST, at] = keys[low]
+    counts[_TOTAL] = len(keys)
 
 
 @_loops.add_lean
-def _flat(levels: Levels, side: int, keys: Ints, nodes: Ints) -> None:
-    """All levels of a side in ascending order of their keys."""
+def _flat(levels: Levels, keys: Ints, nodes: Ints) -> None:
+    """All levels of the side in ascending order of their keys."""
     count = 0
-    for at in range(levels.counts[side, _IN_ORDER]):
-        block = levels.blocks[side, _ORDER, at]
-        for i in range(levels.blocks[side, _FILL, block]):
-            keys[count] = levels.grid[side, _KEY, block, i]
-            nodes[count] = levels.grid[side, _NODE, block, i]
+    for at in range(levels.counts[_IN_ORDER]):
+        block = levels.blocks[_ORDER, at]
+        for i in range(levels.blocks[_FILL, block]):
+            keys[count] = levels.grid[_KEY, block, i]
+            nodes[count] = levels.grid[_NODE, block, i]
             count += 1
 
 
-@_loops.add_lean
+@_loops.add_inlined
 def _new_node(nodes: Nodes, start: int, size: int, seen: int, older: int) -> int:
     counts = nodes.counts
     if counts[_FREE_NODES] > 0:
@@ -255,13 +264,13 @@ def _new_node(nodes: Nodes, start: int, size: int, seen: int, older: int) -> int
     return int(node)
 
 
-@_loops.add_lean
+@_loops.add_inlined
 def _free(nodes: Nodes, node: int) -> None:
     nodes.free[nodes.counts[_FREE_NODES]] = node
     nodes.counts[_FREE_NODES] += 1
 
 
-@_loops.add_lean
+@_loops.add_inlined
 def _note(nodes: Nodes, newest: int, time: int, size: int, seen: int) -> int:
     """Add a level's new size to its history; returns the newest node."""
     if nodes.node[newest, _SIZE] == size:
@@ -310,37 +319,37 @@ def _forget(nodes: Nodes, node: int) -> None:
         node = older
 
 
-@_loops.add_lean
+@_loops.add_inlined
 def _set(
-    levels: Levels, nodes: Nodes, side: int, key: int, size: int, time: int, grown: int, new: int
+    levels: Levels, nodes: Nodes, key: int, size: int, time: int, grown: int, new: int
 ) -> None:
     """Give a level a new size; `grown` and `new` say what is seen: its growth, its appearance."""
-    at = _block_of(levels, side, key)
+    at = _block_of(levels, key)
     is_there, place = False, 0
     grid, blocks = levels.grid, levels.blocks
-    if levels.counts[side, _IN_ORDER] > 0:
-        block = blocks[side, _ORDER, at]
-        place = _place_in(levels, side, block, key)
-        is_there = place < blocks[side, _FILL, block] and grid[side, _KEY, block, place] == key
+    if levels.counts[_IN_ORDER] > 0:
+        block = blocks[_ORDER, at]
+        place = _place_in(levels, block, key)
+        is_there = place < blocks[_FILL, block] and grid[_KEY, block, place] == key
     if is_there:
-        newest = grid[side, _NODE, block, place]
+        newest = grid[_NODE, block, place]
         if size == 0:
             _forget(nodes, newest)
-            _remove(levels, side, at, place)
+            _remove(levels, at, place)
         else:
-            grid[side, _NODE, block, place] = _note(nodes, newest, time, size, grown)
+            grid[_NODE, block, place] = _note(nodes, newest, time, size, grown)
     elif size > 0:
-        if levels.counts[side, _IN_ORDER] == 0:
-            _new_block(levels, side, 0)
-        _insert(levels, side, at, place, key, _new_node(nodes, time, size, new, -1))
+        if levels.counts[_IN_ORDER] == 0:
+            _new_block(levels, 0)
+        _insert(levels, at, place, key, _new_node(nodes, time, size, new, -1))
 
 
 @_loops.add
-def _keep_only(levels: Levels, nodes: Nodes, side: int, wanted: Ints) -> None:
+def _keep_only(levels: Levels, nodes: Nodes, wanted: Ints) -> None:
     """Drop the levels whose keys are not among the wanted ones (ascending)."""
-    count = levels.counts[side, _TOTAL]
+    count = levels.counts[_TOTAL]
     keys, heads = np.empty(count, np.int64), np.empty(count, np.int64)
-    _flat(levels, side, keys, heads)
+    _flat(levels, keys, heads)
     kept = 0
     for i in range(count):
         at = np.searchsorted(wanted, keys[i])
@@ -350,20 +359,20 @@ def _keep_only(levels: Levels, nodes: Nodes, side: int, wanted: Ints) -> None:
         else:
             _forget(nodes, heads[i])
     if kept < count:
-        _fill_up(levels, side, keys[:kept], heads[:kept])
+        _fill_up(levels, keys[:kept], heads[:kept])
 
 
 @_loops.add_lean
-def _best(levels: Levels, nodes: Nodes, side: int, prices: Ints, sizes: Ints) -> None:
-    """The best levels of a side, best first."""
-    rank, sign = 0, 1 - 2 * side
-    for at in range(levels.counts[side, _IN_ORDER] - 1, -1, -1):
-        block = levels.blocks[side, _ORDER, at]
-        for place in range(levels.blocks[side, _FILL, block] - 1, -1, -1):
+def _best(levels: Levels, nodes: Nodes, sign: int, prices: Ints, sizes: Ints) -> None:
+    """The best levels of the side, best first."""
+    rank = 0
+    for at in range(levels.counts[_IN_ORDER] - 1, -1, -1):
+        block = levels.blocks[_ORDER, at]
+        for place in range(levels.blocks[_FILL, block] - 1, -1, -1):
             if rank == len(prices):
                 return
-            prices[rank] = sign * levels.grid[side, _KEY, block, place]
-            sizes[rank] = nodes.node[levels.grid[side, _NODE, block, place], _SIZE]
+            prices[rank] = sign * levels.grid[_KEY, block, place]
+            sizes[rank] = nodes.node[levels.grid[_NODE, block, place], _SIZE]
             rank += 1
     for i in range(rank, len(prices)):
         prices[i] = NO_LEVEL
@@ -371,48 +380,42 @@ def _best(levels: Levels, nodes: Nodes, side: int, prices: Ints, sizes: Ints) ->
 
 
 @_loops.add
-def _wanted(changes: Changes, low: int, high: int, side: int) -> Ints:
-    """The keys of a side that a snapshot holds, ascending."""
-    sign = 1 if side == 0 else -1
+def _cut_back(
+    side: int, levels: Levels, nodes: Nodes, reach: Ints, low: int, high: int, changes: Changes
+) -> None:
+    """Drop what a snapshot does not hold, and note how far it reaches."""
+    sign = 1 - 2 * side
     keys = np.empty(high - low, np.int64)
     count = 0
     for i in range(low, high):
         if changes.side[i] == side and changes.size[i] > 0:
             keys[count] = sign * changes.price[i]
             count += 1
-    return np.sort(keys[:count])
-
-
-@_loops.add
-def _cut_back(
-    levels: Levels, nodes: Nodes, reach: Ints, low: int, high: int, changes: Changes
-) -> None:
-    """Drop what a snapshot does not hold, and note how far it reaches."""
-    for side in range(2):
-        keys = _wanted(changes, low, high, side)
-        reach[side] = keys[0] if len(keys) else NO_LEVEL
-        _keep_only(levels, nodes, side, keys)
+    wanted = np.sort(keys[:count])
+    reach[0] = wanted[0] if count else NO_LEVEL
+    _keep_only(levels, nodes, wanted)
 
 
 @_loops.add_lean
 def _change(
-    levels: Levels, nodes: Nodes, reach: Ints, steps: Steps, step: int, changes: Changes
+    side: int, levels: Levels, nodes: Nodes, reach: Ints, steps: Steps, step: int, changes: Changes
 ) -> None:
-    """Set the levels that one step brings."""
-    time = steps.time[step]
+    """Set the levels of the side that one step brings."""
+    time, sign = steps.time[step], 1 - 2 * side
     is_snapshot = steps.kind[step] == SNAPSHOT
     grown = 0 if steps.is_opening[step] else 1
     for i in range(steps.low[step], steps.high[step]):
-        side, size = changes.side[i], changes.size[i]
-        if is_snapshot and size == 0:
+        size = changes.size[i]
+        if changes.side[i] != side or (is_snapshot and size == 0):
             continue
-        key = changes.price[i] if side == 0 else -changes.price[i]
-        is_beyond = not is_snapshot and (reach[side] == NO_LEVEL or key < reach[side])
-        _set(levels, nodes, side, key, size, time, grown, 0 if is_beyond else grown)
+        key = sign * changes.price[i]
+        is_beyond = not is_snapshot and (reach[0] == NO_LEVEL or key < reach[0])
+        _set(levels, nodes, key, size, time, grown, 0 if is_beyond else grown)
 
 
 @_loops.add
 def _replay(
+    side: int,
     levels: Levels,
     nodes: Nodes,
     reach: Ints,
@@ -420,50 +423,55 @@ def _replay(
     changes: Changes,
     cell_us: int,
     pending: Ints,
-    tops: Ints,
-    rows: Ints,
+    tops: Grid,
+    rows: Grid,
     row_times: Ints,
 ) -> int:
-    """Apply steps to the book; returns how many rows of `rows` were filled.
+    """Apply steps to one side of the book; returns how many rows of `rows` were filled.
+
+    The sides share nothing that is written to, so both may be replayed at once.
 
     Args:
-        levels: changed in place, as are `nodes`, `reach` and `pending`.
-        nodes: histories of both sides.
-        reach: keys of the worst bid and ask of the last snapshot (`NO_LEVEL`: there was none).
+        side: 0 bids, 1 asks.
+        levels: changed in place, as are `nodes`, `reach` and the side's part of `pending`.
+        nodes: histories of the side.
+        reach: key of the worst level of the last snapshot (`NO_LEVEL`: there was none).
         steps: what to apply, in order.
-        changes: the levels they bring.
+        changes: the levels they bring, of both sides.
         cell_us: length of a cell of `rows`; 0: every event is one.
         pending: the best levels after the last event, [its time, then 4 x TOP numbers], time -1
             for none; it becomes a row once an event of another cell follows.
         tops: out, the best `RANKS` levels after each event: bid prices, bid sizes, ask prices,
             ask sizes.
         rows: out, the book at the end of each cell, 4 x TOP numbers.
-        row_times: out, the times of `rows`.
+        row_times: out, from the bids, the times of `rows`.
     """
-    events, filled = 0, 0
-    top = pending[1:]
+    events, filled, waiting = 0, 0, pending[0]
+    first, sign = 2 * side * TOP, 1 - 2 * side
+    top = pending[1 + first : 1 + first + 2 * TOP]
     for step in range(len(steps.time)):
         time = steps.time[step]
         if steps.kind[step] == SNAPSHOT:
-            _cut_back(levels, nodes, reach, steps.low[step], steps.high[step], changes)
-        _change(levels, nodes, reach, steps, step, changes)
+            _cut_back(side, levels, nodes, reach, steps.low[step], steps.high[step], changes)
+        _change(side, levels, nodes, reach, steps, step, changes)
         if not steps.is_event[step]:
             continue
-        if pending[0] >= 0 and (cell_us == 0 or pending[0] // cell_us != time // cell_us):
-            row_times[filled] = pending[0]
-            rows[filled] = top
+        if waiting >= 0 and (cell_us == 0 or waiting // cell_us != time // cell_us):
+            if side == 0:
+                row_times[filled] = waiting
+            for i in range(2 * TOP):
+                rows[filled, first + i] = top[i]
             filled += 1
-        pending[0] = time
-        _best(levels, nodes, 0, top[:TOP], top[TOP : 2 * TOP])
-        _best(levels, nodes, 1, top[2 * TOP : 3 * TOP], top[3 * TOP :])
-        for block in range(4):
-            for rank in range(RANKS):
-                tops[events, block * RANKS + rank] = top[block * TOP + rank]
+        waiting = time
+        _best(levels, nodes, sign, top[:TOP], top[TOP:])
+        for rank in range(RANKS):
+            tops[events, 2 * side * RANKS + rank] = top[rank]
+            tops[events, (2 * side + 1) * RANKS + rank] = top[TOP + rank]
         events += 1
     return filled
 
 
-@_loops.add
+@_loops.add_lean
 def _ages(nodes: Nodes, heads: Ints, since: Ints, seen: Ints) -> None:
     """Since when each level has held at least half its present size."""
     for i in range(len(heads)):
@@ -472,6 +480,19 @@ def _ages(nodes: Nodes, heads: Ints, since: Ints, seen: Ints) -> None:
         while node >= 0 and nodes.node[node, _SIZE] * 2 >= size:
             since[i], seen[i] = nodes.node[node, _START], nodes.node[node, _SEEN]
             node = nodes.node[node, _OLDER]
+
+
+@_loops.add_lean
+def _chains(nodes: Nodes, heads: Ints, order: Ints, lengths: Ints) -> None:
+    """Every level's nodes, newest first, one level behind the other."""
+    count = 0
+    for i in range(len(heads)):
+        node, begun = heads[i], count
+        while node >= 0:
+            order[count] = node
+            count += 1
+            node = nodes.node[node, _OLDER]
+        lengths[i] = count - begun
 
 
 class Side(NamedTuple):
@@ -483,13 +504,95 @@ class Side(NamedTuple):
     seen: Ints
 
 
-def _no_levels() -> Levels:
-    grid, blocks = np.zeros((2, 2, 0, _BLOCK), np.int64), np.zeros((2, 4, 0), np.int64)
-    return Levels(grid, blocks, np.zeros((2, _COUNTS), np.int64))
+class _Half:
+    """One side of a ladder: what the compiled loops work on."""
 
+    def __init__(self, which: int) -> None:
+        self.which, self.reach = which, np.full(1, NO_LEVEL, np.int64)
+        grid, blocks = np.zeros((2, 0, _BLOCK), np.int64), np.zeros((4, 0), np.int64)
+        self.levels = Levels(grid, blocks, np.zeros(_COUNTS, np.int64))
+        node, free = np.zeros((0, _FIELDS), np.int64), np.zeros(0, np.int64)
+        self.nodes = Nodes(node, free, np.zeros(2, np.int64))
 
-def _no_nodes() -> Nodes:
-    return Nodes(np.zeros((0, _FIELDS), np.int64), np.zeros(0, np.int64), np.zeros(2, np.int64))
+    def copy(self) -> _Half:
+        other = _Half(self.which)
+        other.reach = self.reach.copy()
+        (grid, blocks, counts), used = self.levels, int(self.levels.counts[_USED])
+        other.levels = Levels(_used(grid, used, 1), _used(blocks, used, 1), counts.copy())
+        (node, free, counts), used = self.nodes, int(self.nodes.counts[_NODES])
+        other.nodes = Nodes(_used(node, used, 0), _used(free, used, 0), counts.copy())
+        return other
+
+    def clear(self) -> None:
+        self.reach[:] = NO_LEVEL
+        self.levels.counts[:] = 0
+        self.nodes.counts[:] = 0
+
+    def rescale(self, price_factor: int, size_factor: int) -> None:
+        blocks, nodes = int(self.levels.counts[_USED]), int(self.nodes.counts[_NODES])
+        keys = self.levels.grid[_KEY, :blocks]
+        keys[keys != _NO_KEY] *= price_factor
+        self.levels.blocks[_FIRST, :blocks] *= price_factor
+        self.nodes.node[:nodes, _SIZE] *= size_factor
+        self.reach[self.reach != NO_LEVEL] *= price_factor
+
+    def replay(
+        self, steps: Steps, changes: Changes, cell_us: int, pending: Ints, out: tuple[Any, ...]
+    ) -> int:
+        return _replay(
+            self.which,
+            self.levels,
+            self.nodes,
+            self.reach,
+            steps,
+            changes,
+            cell_us,
+            pending,
+            *out,
+        )
+
+    def flat(self) -> tuple[Ints, Ints]:
+        """Keys and newest nodes, best first."""
+        count = int(self.levels.counts[_TOTAL])
+        keys, heads = np.empty(count, np.int64), np.empty(count, np.int64)
+        _flat(self.levels, keys, heads)
+        return keys[::-1], heads[::-1]
+
+    def columns(self) -> list[Ints]:
+        """All of it but the reach: keys, nodes per level; starts, sizes, seen of the nodes."""
+        keys, heads = self.flat()
+        used, free = self.nodes.counts.tolist()
+        order, lengths = np.empty(used - free, np.int64), np.empty(len(keys), np.int64)
+        _chains(self.nodes, heads, order, lengths)
+        node = self.nodes.node[order]
+        return [keys, lengths, node[:, _START], node[:, _SIZE], node[:, _SEEN]]
+
+    def take(self, keys: Ints, lengths: Ints, start: Ints, size: Ints, seen: Ints) -> None:
+        """The inverse of `columns`."""
+        ends = np.cumsum(lengths)
+        older = np.arange(1, len(start) + 1)
+        older[ends - 1] = -1
+        rank = np.repeat(ends, lengths) - np.arange(len(start))
+        node = np.stack([start, size, seen, older, rank], axis=1)
+        counts = np.array([len(start), 0], np.int64)
+        self.nodes = Nodes(node, np.zeros(len(start), np.int64), counts)
+        self.make_room(len(start))
+        _fill_up(self.levels, keys[::-1], (ends - lengths)[::-1])
+
+    def make_room(self, new: int) -> None:
+        """For so many changes."""
+        grid, blocks, counts = self.levels
+        # every block may be full and split at once; from then on it takes half a block of levels
+        splits = min(new, int(counts[_IN_ORDER])) + new * 2 // _BLOCK
+        wanted = int(counts[_USED]) + splits + 2
+        if blocks.shape[1] < wanted:
+            room = wanted * 5 // 4 + _SPARE
+            self.levels = Levels(_grown(grid, room, axis=1), _grown(blocks, room, axis=1), counts)
+        node, free, own = self.nodes
+        wanted = int(own[_NODES]) + new
+        if len(node) < wanted:
+            room = wanted * 5 // 4 + _SPARE
+            self.nodes = Nodes(_grown(node, room, axis=0), _grown(free, room, axis=0), own)
 
 
 class Ladder:
@@ -502,29 +605,25 @@ class Ladder:
 
     def __init__(self) -> None:
         self.pending = np.full(1 + 4 * TOP, -1, np.int64)
-        self._reach = np.full(2, NO_LEVEL, np.int64)
-        self._levels, self._nodes = _no_levels(), _no_nodes()
+        self._halves = _Half(0), _Half(1)
 
     def copy(self) -> Ladder:
         """A book of its own with the same content."""
         other = Ladder()
-        other.pending, other._reach = self.pending.copy(), self._reach.copy()
-        other._levels = Levels(*(column.copy() for column in self._levels))
-        other._nodes = Nodes(*(column.copy() for column in self._nodes))
+        other.pending = self.pending.copy()
+        bids, asks = self._halves
+        other._halves = bids.copy(), asks.copy()
         return other
 
     def clear(self) -> None:
         """Lose the book; what waits to become a row stays."""
-        self._reach[:] = NO_LEVEL
-        self._levels.counts[:] = 0
-        self._nodes.counts[:] = 0
+        for half in self._halves:
+            half.clear()
 
     def rescale(self, price_factor: int, size_factor: int) -> None:
         """Multiply all prices and sizes."""
-        self._levels.grid[:, _KEY] *= price_factor
-        self._levels.blocks[:, _FIRST] *= price_factor
-        self._nodes.node[:, _SIZE] *= size_factor
-        self._reach[self._reach != NO_LEVEL] *= price_factor
+        for half in self._halves:
+            half.rescale(price_factor, size_factor)
         if self.pending[0] >= 0:
             top = self.pending[1:].reshape(4, TOP)
             for block in (0, 2):
@@ -540,113 +639,65 @@ class Ladder:
             (rows, 4 * TOP), with their times.
         """
         _loops.compile()
-        self._make_room(int((steps.high - steps.low).sum()))
-        events = int(steps.is_event.sum())
+        new = int((steps.high - steps.low).sum())
+        is_event = steps.is_event != 0
+        events = int(np.count_nonzero(is_event))
         tops = np.empty((events, 4 * RANKS), np.int64)
         rows, times = np.empty((events, 4 * TOP), np.int64), np.empty(events, np.int64)
-        filled = _replay(
-            self._levels,
-            self._nodes,
-            self._reach,
-            steps,
-            changes,
-            cell_us,
-            self.pending,
-            tops,
-            rows,
-            times,
-        )
-        return tops, rows[:filled], times[:filled]
+        work = []
+        for half in self._halves:
+            half.make_room(new)
+            out = (tops, rows, times)
+            work.append(partial(half.replay, steps, changes, cell_us, self.pending, out))
+        filled = at_once(*work) if new >= _WORTH_A_THREAD else [each() for each in work]
+        if events:
+            self.pending[0] = steps.time[is_event][-1]
+        return tops, rows[: filled[0]], times[: filled[0]]
 
     def side(self, which: int) -> Side:
         """All levels of the bids (0) or asks (1)."""
-        keys, heads = self._flat(which)
+        half = self._halves[which]
+        keys, heads = half.flat()
         since, seen = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
-        _ages(self._nodes, heads, since, seen)
+        _ages(half.nodes, heads, since, seen)
         sign = 1 if which == 0 else -1
-        return Side(sign * keys, self._nodes.node[heads, _SIZE], since, seen)
+        return Side(sign * keys, half.nodes.node[heads, _SIZE], since, seen)
 
     def worst(self, which: int) -> int | None:
         """The worst price of the last snapshot on a side."""
-        key = int(self._reach[which])
+        key = int(self._halves[which].reach[0])
         return None if key == NO_LEVEL else (key if which == 0 else -key)
 
     def to_text(self) -> str:
         """All of it as a text for the state."""
-        found = [self.pending, self._reach]
-        for which in range(2):
-            keys, heads = self._flat(which)
-            chains = [_chain(self._nodes, node) for node in heads.tolist()]
-            order = np.array([node for chain in chains for node in chain], np.int64)
-            lengths = np.array([len(chain) for chain in chains], np.int64)
-            nodes = self._nodes
-            found += [
-                keys,
-                lengths,
-                nodes.node[order, _START],
-                nodes.node[order, _SIZE],
-                nodes.node[order, _SEEN],
-            ]
-        return shuffle(found)
+        bids, asks = self._halves
+        reach = np.concatenate((bids.reach, asks.reach))
+        return shuffle([self.pending, reach, *bids.columns(), *asks.columns()])
 
     @classmethod
     def from_text(cls, text: str) -> Ladder:
         """The inverse of `to_text`."""
         self = cls()
-        self.pending, self._reach, *columns = unshuffle(text)
-        sides, nodes, offset = [], [np.zeros((0, _FIELDS), np.int64)], 0
-        for which in range(2):
+        self.pending, reach, *columns = unshuffle(text)
+        for which, half in enumerate(self._halves):
+            half.reach[0] = reach[which]
             keys, lengths, start, size, seen = columns[5 * which : 5 * which + 5]
-            ends = np.cumsum(lengths)
-            older = np.arange(1, len(start) + 1) + offset
-            older[ends - 1] = -1
-            sides.append((keys[::-1], (ends - lengths + offset)[::-1]))
-            rank = np.repeat(ends, lengths) - np.arange(len(start))
-            nodes.append(np.stack([start, size, seen, older, rank], axis=1))
-            offset += len(start)
-        counts = np.array([offset, 0], np.int64)
-        self._nodes = Nodes(np.concatenate(nodes), np.zeros(offset, np.int64), counts)
-        self._make_room(offset)
-        for which, (keys, heads) in enumerate(sides):
-            _fill_up(self._levels, which, keys, heads)
+            half.take(keys, lengths, start, size, seen)
         return self
 
-    def _flat(self, which: int) -> tuple[Ints, Ints]:
-        """Keys and newest nodes of a side, best first."""
-        count = int(self._levels.counts[which, _TOTAL])
-        keys, heads = np.empty(count, np.int64), np.empty(count, np.int64)
-        _flat(self._levels, which, keys, heads)
-        return keys[::-1], heads[::-1]
 
-    def _make_room(self, new: int) -> None:
-        counts, blocks = self._levels.counts, self._levels.blocks
-        # every block may be full and split at once; from then on it takes half a block of levels
-        splits = min(new, int(counts[:, _IN_ORDER].max())) + new * 2 // _BLOCK
-        wanted = int(counts[:, _USED].max()) + splits + 2
-        if blocks.shape[2] < wanted:
-            room = wanted * 5 // 4 + _SPARE
-            grid = _grown(self._levels.grid, room, axis=2)
-            self._levels = Levels(grid, _grown(blocks, room, axis=2), counts)
-        wanted = int(self._nodes.counts[_NODES]) + new
-        if len(self._nodes.node) < wanted:
-            room = wanted * 5 // 4 + _SPARE
-            node, free, own = self._nodes
-            self._nodes = Nodes(_grown(node, room, axis=0), _grown(free, room, axis=0), own)
-
-
-def _chain(nodes: Nodes, node: int) -> list[int]:
-    """A level's nodes, newest first."""
-    found = []
-    while node >= 0:
-        found.append(node)
-        node = int(nodes.node[node, _OLDER])
-    return found
+def _used(column: Grid, used: int, axis: int) -> Grid:
+    """A copy with the same room, of the part that is in use."""
+    other = np.empty_like(column)
+    own = (slice(None),) * axis + (slice(used),)
+    other[own] = column[own]
+    return other
 
 
 def _grown(column: Grid, wanted: int, *, axis: int) -> Grid:
     """The same with room for more."""
     shape = list(column.shape)
     shape[axis] = wanted
-    larger = np.zeros(shape, np.int64)
+    larger = np.empty(shape, np.int64)
     larger[tuple(slice(length) for length in column.shape)] = column
     return larger

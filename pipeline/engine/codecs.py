@@ -57,12 +57,12 @@ class FrameCodec:
 
     def last_us(self, rows: pl.DataFrame) -> int | None:
         """Time of the last row, microseconds; None if it carries none."""
-        last: int | None = rows["ts"].dt.timestamp("us")[-1]
+        last: int | None = rows["ts"].to_physical()[-1]
         return last
 
     def newest_us(self, rows: pl.DataFrame) -> int:
         """Largest time of any row, microseconds."""
-        return int(rows["ts"].dt.timestamp("us").to_numpy().max())
+        return int(rows["ts"].to_physical().to_numpy().max())
 
     def runs(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """All of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -606,9 +607,13 @@ def _run_level(
     give_up_us: int | None,
     is_stopped: Callable[[], bool],
 ) -> list[Summary | FlowvaultError]:
-    """Run stages that do not read each other; those that go on from the same row read together."""
+    """Run stages that do not read each other; those that go on from the same row read together.
+
+    What reads something else is run beside them, so that no core idles while another decodes.
+    """
     done: dict[str, Summary | FlowvaultError] = {}
     together: dict[Any, list[StageRun]] = {}
+    stopped = threading.Event()
     with ExitStack() as held, ThreadPoolExecutor(THREADS, "stage") as pool:
         for stage in level:
             try:
@@ -620,13 +625,22 @@ def _run_level(
                 continue
             done[stage.name] = run.summary
             together.setdefault(run.group, []).append(run)
-        for group in together.values():
-            done.update(_run_group(group, pool, is_stopped))
+        groups = list(together.values())
+        work = partial(_run_group, pool=pool, is_stopped=lambda: stopped.is_set() or is_stopped())
+        if len(groups) == 1:
+            done.update(work(groups[0]))
+        elif groups:
+            with ThreadPoolExecutor(THREADS, "group") as beside:
+                try:
+                    for failed in beside.map(work, groups):
+                        done.update(failed)
+                finally:
+                    stopped.set()  # Ctrl-C: the others end behind the batch in hand
     return [done[stage.name] for stage in level]
 
 
 def _run_group(
-    group: list[StageRun], pool: ThreadPoolExecutor, is_stopped: Callable[[], bool]
+    group: list[StageRun], *, pool: ThreadPoolExecutor, is_stopped: Callable[[], bool]
 ) -> dict[str, FlowvaultError]:
     """Feed the same batches to every stage of a group; one that fails leaves it."""
     failed: dict[str, FlowvaultError] = {}

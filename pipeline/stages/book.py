@@ -355,7 +355,7 @@ LADDER = Layer(
     "The full book at the end of every minute with an event, if it is valid then: levels within "
     "100 bps of the mid, and beyond them as many as hold 10 M of quote currency.",
     span_us=0,
-    part_rows=1024,
+    part_rows=64,  # a minute's book has thousands of levels
 )
 BOOK_GAPS = Layer(
     "book_gaps",

@@ -243,8 +243,9 @@ BLOCK = 32
 
 def blocks(book: Ladder) -> list[list[int]]:
     """The keys of the bids, block by block."""
-    keys, (fill, order, *_) = book._levels.grid[0, 0], book._levels.blocks[0]
-    there = order[: book._levels.counts[0, 0]].tolist()
+    levels = book._halves[0].levels
+    keys, (fill, order, *_) = levels.grid[0], levels.blocks
+    there = order[: levels.counts[0]].tolist()
     return [keys[block, : fill[block]].tolist() for block in there]
 
 
@@ -264,7 +265,8 @@ def test_there_is_room_when_every_block_splits_at_once() -> None:
         while min(map(len, blocks(book))) < BLOCK:
             play(book, [Step(1, one_more_each(rng, book))])
         play(book, [Step(2, one_more_each(rng, book))])
-        used, room = int(book._levels.counts[0, 1]), book._levels.blocks.shape[2]
+        levels = book._halves[0].levels
+        used, room = int(levels.counts[1]), levels.blocks.shape[1]
         assert used <= room, f"{used} blocks, room for {room}"
     assert len(blocks(book)) > 1000
 

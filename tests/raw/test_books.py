@@ -339,7 +339,7 @@ def test_loops_are_compiled_where_no_cache_can_be_written(monkeypatch: pytest.Mo
         return lambda function: ("compiled", function)
 
     monkeypatch.setitem(sys.modules, "numba", SimpleNamespace(njit=njit))
-    assert jit._compiled(block_of) == ("compiled", block_of)
+    assert jit._compiled(block_of, {}) == ("compiled", block_of)
 
 
 def test_numba_is_loaded_only_when_a_block_is_read() -> None:
