@@ -156,8 +156,10 @@ def run_all(
     with_tables: bool = False,
 ) -> None:
     """Run stages for instruments; print a line for each, exit with the worst status."""
+    from pipeline.cli.memory import share_one_heap  # noqa: PLC0415
     from pipeline.engine.runner import Vault  # noqa: PLC0415
 
+    share_one_heap()
     vault = Vault.open(root)
     printer = Printer(as_json=as_json)
     with printer.progress() as report:

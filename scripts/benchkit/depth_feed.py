@@ -160,7 +160,13 @@ class Feed:
 def write_feed(
     recording: Recording, root: Path, minutes: int, kinds: Sequence[str] = KINDS
 ) -> Feed:
-    """Write so many minutes of the feed into a new vault."""
+    """Write so many minutes of the feed into a new vault.
+
+    Raises:
+        BenchError: they do not fit into the afternoon of one day.
+    """
+    if minutes * MINUTE_MS > _DAY_MS // 2:
+        raise BenchError(f"a feed has {_DAY_MS // 2 // MINUTE_MS} minutes at most, not {minutes}")
     files, messages = {}, 0
     for kind in kinds:
         folder = VaultPaths(root).raw(INSTRUMENT, kind)
@@ -176,7 +182,7 @@ def _write(path: Path, lines: Iterable[bytes], length_ms: int) -> int:
     count = 0
     with path.open("wb") as out:
         for line in lines:
-            if _time_of(line) % _DAY_MS - _DAY_MS // 2 >= length_ms:
+            if not 0 <= _time_of(line) % _DAY_MS - _DAY_MS // 2 < length_ms:
                 break
             out.write(line)
             count += 1
