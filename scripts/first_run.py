@@ -25,10 +25,16 @@ def main() -> int:
             return status
         print(flush=True)
     status = subprocess.run([*base, "run", "--all"], check=False).returncode  # noqa: S603
-    if status == 0 and is_empty:
-        show = ["tail", "volume", "-i", DEMO, "--exchange", "sim", "-n", "2"]
+    if status or not is_empty:
+        return status
+    page = vault / "report.html"
+    for show in (
+        ["tail", "volume", "-i", DEMO, "--exchange", "sim", "-n", "2"],
+        ["report", "-i", DEMO, "--exchange", "sim", "-o", str(page)],
+    ):
         print("\n$ flowvault " + " ".join(show), flush=True)
-        return subprocess.run([*base, *show], check=False).returncode  # noqa: S603
+        status = status or subprocess.run([*base, *show], check=False).returncode  # noqa: S603
+    print(f"open it in a browser: {page.resolve().as_uri()}", flush=True)
     return status
 
 
