@@ -45,6 +45,12 @@ from pipeline.errors import UsageError
 )
 @click.option("--book-ms", type=int, default=1000, show_default=True, help="Time between updates.")
 @click.option("--trades-only", is_flag=True, help="No order book and no quotes.")
+@click.option(
+    "--setups",
+    is_flag=True,
+    help="Plant what the rules that ship look for, once for either side in the second and third "
+    "hour of each day, with open interest, liquidations, long/short ratio and whale alerts.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace days that are already there.")
 @click.pass_obj
 def command(
@@ -57,6 +63,7 @@ def command(
     speed: float,
     book_ms: int,
     trades_only: bool,
+    setups: bool,
     overwrite: bool,
 ) -> None:
     """Write a SIMULATED market into the vault, under exchange "sim".
@@ -85,6 +92,7 @@ def command(
             books=not trades_only,
             quotes=not trades_only,
             book_ms=book_ms,
+            setups=setups,
             overwrite=overwrite,
             progress=progress,
         )

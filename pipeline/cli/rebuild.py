@@ -64,4 +64,5 @@ def command(
                     statuses.add(error.status)
                     break
                 printer.summary(done)
+                printer.notes(done)
     exit_with_worst(statuses)

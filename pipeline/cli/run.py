@@ -150,6 +150,7 @@ def run_all(
                     continue
                 if not quiet:
                     printer.summary(done)
+                printer.notes(done)
                 if stages.load(done.stage).raw_kind and is_too_bad(done.counts):
                     printer.error(_too_bad(done, root))
                     statuses.add(65)
@@ -227,7 +228,7 @@ class Printer:
             yield report
 
     def summary(self, summary: Summary) -> None:
-        """Print what a stage did, and its notes."""
+        """Print what a stage did."""
         counts, instrument = summary.counts, summary.instrument
         if self.as_json:
             line = {
@@ -251,8 +252,12 @@ class Printer:
             numbers = (counts.rows_in, counts.rows_out, counts.late, counts.duplicate, counts.bad)
             cells = "".join(f"{number:>10,}" for number in numbers)
             self._say(f"{summary.stage:<14}{instrument.key:<28}{cells}{summary.seconds:>10.2f}")
+
+    def notes(self, summary: Summary) -> None:
+        """Print what there is to say about a stage."""
         for note in summary.notes:
-            click.echo(f"flowvault: {summary.stage} of {instrument.key}: {note}", err=True)
+            where = f"{summary.stage} of {summary.instrument.key}"
+            click.echo(f"flowvault: {where}: {note}", err=True)
 
     def _say(self, line: str) -> None:
         """Print a line above the progress display, if that shares the terminal."""

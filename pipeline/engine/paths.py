@@ -17,7 +17,7 @@ PROVIDERS = {
 }
 """Feeds of other providers, by instrument; an exchange's own feed of the same kind goes before."""
 COMMON = {"whale_alerts": "whale_alert/transactions"}
-"""Feeds that are the same for every instrument."""
+"""Feeds that are the same for every instrument but those that have one of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,12 @@ class VaultPaths:
     def raw(self, instrument: Instrument, kind: str) -> Path:
         """Folder of an instrument's day files."""
         own = self.root / "raw" / instrument.exchange / f"{kind}_{instrument.market}"
+        is_others = kind in PROVIDERS or kind in COMMON
+        if not is_others or (own / instrument.inst_id).is_dir():
+            return own / instrument.inst_id
         if kind in COMMON:
             return self.root / "raw" / COMMON[kind]
-        if kind in PROVIDERS and not (own / instrument.inst_id).is_dir():
-            return self.root / "raw" / PROVIDERS[kind] / instrument.inst_id
-        return own / instrument.inst_id
+        return self.root / "raw" / PROVIDERS[kind] / instrument.inst_id
 
     def derived(self, stage: str, instrument: Instrument) -> Path:
         """Folder of a stage's output files."""

@@ -41,6 +41,7 @@ def lacking(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) -
     if stage.raw_kind:
         return [] if has_data(paths, stage, instrument) else [stage.raw_kind]
     required = [each.layer for each in stage.inputs if each.required]
+    required += [] if stage.inputs else [stage.source]
     kinds = [kind for name in required for kind in lacking(paths, stages.owner(name), instrument)]
     return list(dict.fromkeys(kinds))
 

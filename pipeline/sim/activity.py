@@ -23,7 +23,7 @@ _BUMPS = ((15.0, 60.0, 0.35), (490.0, 110.0, 0.5), (875.0, 120.0, 1.1))
 _FLOOR = 0.7
 _MINUTE_SD = 0.22
 _MINUTE_MEMORY = 0.85
-_BUSY = {"burst": 3.5, "absorption": 2.2, "divergence": 1.3, "trend": 1.35}
+_BUSY = {"burst": 3.5, "absorption": 2.2, "setup": 2.2, "divergence": 1.3, "trend": 1.35}
 _EXHAUSTION_RATES = (0.95, 0.57, 0.34, 0.22)
 _NOISE = {
     "absorption": 0.3,
@@ -33,6 +33,7 @@ _NOISE = {
     "trend": 0.6,
     "exhaustion": 0.25,
     "quiet_hour": 0.12,
+    "setup": 0.35,
 }
 # takers' lean along the event's direction, and how far they still follow the price
 _FLOW = {
@@ -40,8 +41,17 @@ _FLOW = {
     "absorption": (0.42, 0.0),
     "divergence": (-0.3, 0.0),
     "trend": (0.13, 0.5),
+    "setup": (0.42, 0.0),
 }
-_LEAST = {"burst": 60, "absorption": 60, "divergence": 60, "exhaustion": 12, "quiet_hour": 0}
+_LEAST = {
+    "burst": 60,
+    "absorption": 60,
+    "divergence": 60,
+    "exhaustion": 12,
+    "quiet_hour": 0,
+    "setup": 60,
+}
+_LEAST_AROUND = {"setup": 12}  # in its other minutes
 _QUIET_RATE = 1.5  # trades a minute, and at most this share of a normal minute:
 _QUIET_SHARE = 0.03
 _QUIET_EMPTY = 8  # minutes of the quiet hour that surely have no trade
@@ -130,9 +140,10 @@ def _shape(rng: np.random.Generator) -> NDArray[np.float64]:
 
 def _bend(bends: _Bends, event: Event) -> None:
     """Bend the event's minutes to what it needs."""
-    span = slice(event.minute, event.stop)
+    whole, span = slice(event.minute, event.stop), slice(*event.flow)
     bends.busy[span] *= _BUSY.get(event.name, 1.0)
-    bends.noise[span] *= _NOISE.get(event.name, 1.0)
+    bends.noise[whole] *= _NOISE.get(event.name, 1.0)
+    bends.least[whole] = _LEAST_AROUND.get(event.name, 1)
     bends.least[span] = _LEAST.get(event.name, 1)
     if event.name in _FLOW:
         lean, coupling = _FLOW[event.name]
@@ -143,4 +154,4 @@ def _bend(bends: _Bends, event: Event) -> None:
             first = event.minute + bar * BAR_MINUTES
             bends.busy[first : first + BAR_MINUTES] *= rate
     elif event.name == "quiet_hour":
-        bends.is_quiet[span] = True
+        bends.is_quiet[whole] = True

@@ -43,7 +43,12 @@ _TOUCH_SIGMA = 0.7
 _TOUCH_CAP_QUOTE = 200_000.0
 _TILT = 0.45  # log size by which the touch hints at its next move
 _TILT_STEPS = 4
-_WALL_QUOTE = {"wall_stands": (1.2e6, 0.8e6), "wall_pulled": (3.6e6, 1.4e6)}
+_CLOSE_BPS = 25.0
+_WALL_QUOTE = {
+    "wall_stands": (1.2e6, 0.8e6),
+    "wall_pulled": (3.6e6, 1.4e6),
+    "setup": (15.0e6, 5.0e6),
+}
 _POOL = 1 << 14
 _SEQ_STEP = (40, 3000)
 
@@ -60,6 +65,8 @@ class WallLife:
         start_ms, end_ms: times (of the day) of the book events that put and
             pulled it; `end_ms` is None while it stands.
         median_units: median notional of the levels within 100 bps at its start.
+        share: of the notional within 25 bps of the mid, how much lies on its
+            side just before it is pulled.
     """
 
     wall: Wall
@@ -67,6 +74,7 @@ class WallLife:
     start_ms: int
     median_units: float
     end_ms: int | None = None
+    share: float = 0.0
 
 
 @dataclass(slots=True)
@@ -311,9 +319,9 @@ class BookDay:
             levels[wall.ticks] = changes[wall.ticks] = lots
         for tick, life in list(book.walls.items()):
             if life.wall.death_ms <= time_ms:
-                life.end_ms = time_ms
-                del book.walls[tick]
                 is_ask = life.wall.event.direction > 0
+                life.end_ms, life.share = time_ms, self._share_of(is_ask=is_ask)
+                del book.walls[tick]
                 levels, changes = (book.asks, asks) if is_ask else (book.bids, bids)
                 if levels.pop(tick, 0):
                     changes[tick] = 0
@@ -329,6 +337,17 @@ class BookDay:
             if book.bid - reach <= tick <= book.ask + reach
         ]
         return float(statistics.median(near))
+
+    def _share_of(self, *, is_ask: bool) -> float:
+        """Return a side's share of the notional within 25 bps of the mid."""
+        book = self._book
+        mid = (book.bid + book.ask) / 2
+        reach = mid * _CLOSE_BPS / 10_000
+        sides = [
+            sum(tick * lots for tick, lots in levels.items() if abs(tick - mid) <= reach)
+            for levels in (book.bids, book.asks)
+        ]
+        return sides[is_ask] / sum(sides)
 
 
 def _whole(lots: NDArray[np.float64], cap: int) -> list[int]:

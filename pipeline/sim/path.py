@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.sim.activity import DAY_MS, MINUTE_MS
-from pipeline.sim.events import BAR_MINUTES, UP
+from pipeline.sim.events import BAR_MINUTES, SETUP_AT, UP
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,6 +44,19 @@ _PULLED_LIFE_S = (190, 275)
 _PULLED_KEEP_BPS = 3.0
 _WICK_BPS = 22.0
 _BAR_CLOSES_BPS = (3.0, 1.0, 0.0, -1.0)
+
+# a setup, seconds from its window's start: the first bar leaves a wick, whose tip nothing
+# touches; the price stays well away for ten minutes, climbs back and stands just before the tip
+_SETUP_PEAK_BPS = (22.0, 8.0)
+_SETUP_SPIKE_S = (90, 112)
+_SETUP_AWAY_S = (300, 900)
+_SETUP_STANDS_S = (1185, 1330)
+_SETUP_AWAY_BPS = 6.0
+_SETUP_NEAR_BPS = 0.3
+_SETUP_FAR_BPS = 0.75
+_SETUP_WALL_BPS = 0.6
+_SETUP_WALL_BIRTH_S = 3  # into the minute, and out of it
+_SETUP_WALL_DEATH_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +151,8 @@ def walk(
             wall = _wall(facts, event, bid, pulled_life[event.minute])
             _respect(wall, times, bid, spread)
             walls.append(wall)
+        elif event.name == "setup":
+            walls.append(_set_up(facts, event, bid, spread))
     return Touch(times, bid, bid + spread, walls)
 
 
@@ -206,6 +221,17 @@ def _way_points(event: Event, pulled_life_s: int) -> list[tuple[int, float]]:
         ],
         "wall_pulled": [(_PULLED_BIRTH_S, 0.0), (pulled, _PULLED_FAR_BPS - 6.0), (end, 19.0)],
         "trend": [(end, 110.0 + 40.0 * event.strength)],
+        "setup": [
+            (_SETUP_SPIKE_S[0], _setup_peak_bps(event) - 1.0),
+            (_SETUP_SPIKE_S[1], _setup_peak_bps(event) - 1.0),
+            (210, 4.0),
+            (_SETUP_AWAY_S[0], 3.0),
+            (_SETUP_AWAY_S[1], 2.0),
+            (_SETUP_STANDS_S[0], _setup_peak_bps(event) - 0.5),
+            (_SETUP_STANDS_S[1], _setup_peak_bps(event) - 0.5),
+            (1500, 4.0),
+            (end, 0.0),
+        ],
     }.get(event.name, [])
 
 
@@ -241,3 +267,41 @@ def _respect(
         bid[span] = np.minimum(bid[span], wall.ticks - wall.keep - spread[span])
     else:
         bid[span] = np.maximum(bid[span], wall.ticks + wall.keep)
+
+
+def _setup_peak_bps(event: Event) -> float:
+    low, extra = _SETUP_PEAK_BPS
+    return low + extra * event.strength
+
+
+def _set_up(
+    facts: Instrument, event: Event, bid: NDArray[np.int64], spread: NDArray[np.int64]
+) -> Wall:
+    """Make the touch leave a level and come back to just before it; returns the wall there."""
+    first, way = event.minute * STEPS_PER_MINUTE, event.direction
+    level = int(bid[first]) + way * facts.bps(_setup_peak_bps(event))
+
+    def steps(seconds: tuple[int, int]) -> slice:
+        start, stop = (first + each * STEPS_PER_MINUTE // 60 for each in seconds)
+        return slice(start, stop)
+
+    def keep_away(span: slice, bps: float) -> None:
+        if way == UP:
+            bid[span] = np.minimum(bid[span], level - facts.bps(bps) - spread[span])
+        else:
+            bid[span] = np.maximum(bid[span], level + facts.bps(bps))
+
+    stands, spike = steps(_SETUP_STANDS_S), steps(_SETUP_SPIKE_S)
+    keep_away(steps((0, _SETUP_STANDS_S[1])), _SETUP_NEAR_BPS)
+    keep_away(steps(_SETUP_AWAY_S), _SETUP_AWAY_BPS)
+    bid[spike], spread[spike] = level, 1
+    farthest = level - way * facts.bps(_SETUP_FAR_BPS)
+    bid[stands] = (np.maximum if way == UP else np.minimum)(bid[stands], farthest)
+    start = (event.minute + SETUP_AT) * MINUTE_MS
+    return Wall(
+        event,
+        ticks=level + way * facts.bps(_SETUP_WALL_BPS),
+        birth_ms=start + _SETUP_WALL_BIRTH_S * 1000,
+        death_ms=start + MINUTE_MS + _SETUP_WALL_DEATH_S * 1000,
+        keep=0,
+    )

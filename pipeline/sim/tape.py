@@ -34,6 +34,7 @@ _STRETCHES = 12
 _BURST_RATIO = 5.5
 _ABSORPTION_RATIO = 2.8
 _ABSORPTION_SHARE = 0.6
+_RATIOS = {"burst": _BURST_RATIO, "absorption": _ABSORPTION_RATIO, "setup": _ABSORPTION_RATIO}
 _DIVERGENCE_SHARE = 0.3
 _TREND_SHARE = 0.15
 _FADE = 0.6
@@ -161,11 +162,12 @@ def _lean(rng: np.random.Generator, tape: Tape, event: Event) -> None:
         "absorption": (event.direction, _ABSORPTION_SHARE),
         "divergence": (-event.direction, _DIVERGENCE_SHARE),
         "trend": (event.direction, _TREND_SHARE),
+        "setup": (event.direction, _ABSORPTION_SHARE),
     }.get(event.name)
     if wanted is None:
         return
     towards, share = wanted
-    span = tape.span(event.minute, event.stop)
+    span = tape.span(*event.flow)
     side, lots = tape.side[span], tape.lots[span]
     missing = share * int(lots.sum()) - int((side * lots).sum()) * towards
     if missing <= 0:
@@ -177,10 +179,10 @@ def _lean(rng: np.random.Generator, tape: Tape, event: Event) -> None:
 
 def _resize(tape: Tape, event: Event) -> None:
     """Scale sizes until the event's volume is what it should be."""
-    if event.name in ("burst", "absorption"):
-        ratio = _BURST_RATIO if event.name == "burst" else _ABSORPTION_RATIO
-        span = tape.span(event.minute, event.stop)
-        target = round(ratio * (1 + 0.3 * event.strength) * tape.prior_median(event.minute))
+    if event.name in _RATIOS:
+        ratio, minute = _RATIOS[event.name], event.flow[0]
+        span = tape.span(*event.flow)
+        target = round(ratio * (1 + 0.3 * event.strength) * tape.prior_median(minute))
         if int(tape.units(span).sum()) < target:
             _stretch(tape, span, target)
     elif event.name == "exhaustion":

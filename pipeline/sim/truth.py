@@ -11,13 +11,14 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from pipeline.sim.activity import MINUTE_MS
-from pipeline.sim.events import BAR_MINUTES, EXHAUSTION_BARS, UP
+from pipeline.sim.events import BAR_MINUTES, EXHAUSTION_BARS, SETUP_AT, UP
 from pipeline.sim.instrument import LOTS_PER_CONTRACT, UNITS_PER_QUOTE, WHALE_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipeline.sim.book import WallLife
+    from pipeline.sim.context import Context
     from pipeline.sim.events import Event
     from pipeline.sim.instrument import Instrument
     from pipeline.sim.path import Touch
@@ -42,6 +43,10 @@ TREND_MIN_SHARE = 0.1
 FADE_MAX = 0.7
 WICK_MIN = 0.4
 QUIET_MIN_EMPTY = 5
+SETUP_RATIO = 2.2
+SETUP_MIN_SHARE = 0.72
+SETUP_WICK_MIN = 0.35
+SETUP_WICK_MAX = 0.25
 
 
 class Measure:
@@ -55,6 +60,7 @@ class Measure:
         self._tape = tape
         self._touch = touch
         self._first_id = first_id
+        self.context: Context | None = None
 
     def rows(self, events: list[Event], lives: list[WallLife], stop_ms: int) -> list[Row]:
         """Return the truth rows of what ended by `stop_ms`, in order of time."""
@@ -206,10 +212,78 @@ class Measure:
         row |= {"trades": bounds[-1] - bounds[0], "empty_minutes": empty}
         return row if empty >= QUIET_MIN_EMPTY else None
 
+    def _bar(self, first: int) -> tuple[int, float]:
+        """Return the tip of a 5-minute bar and its wick's share, upwards."""
+        ticks = self._tape.ticks[self._tape.span(first, first + BAR_MINUTES)]
+        high, ends = int(ticks.max()), (int(ticks[0]), int(ticks[-1]))
+        return high, (high - max(ends)) / max(high - int(ticks.min()), 1)
+
+    def _low_bar(self, first: int) -> tuple[int, float]:
+        """Return the same downwards."""
+        ticks = self._tape.ticks[self._tape.span(first, first + BAR_MINUTES)]
+        low, ends = int(ticks.min()), (int(ticks[0]), int(ticks[-1]))
+        return low, (min(ends) - low) / max(int(ticks.max()) - low, 1)
+
+    def _setup(self, life: WallLife) -> Row | None:
+        """Measure a setup: its first bar's wick, and the minute at which the wall stands."""
+        event = life.wall.event
+        minute, way = event.minute + SETUP_AT, event.direction
+        start_ms, end_ms = minute * MINUTE_MS, (minute + 1) * MINUTE_MS
+        tape = self._tape
+        span = tape.span(minute, minute + 1)
+        units = tape.units(span)
+        close, wall = int(tape.ticks[span][-1]), life.wall.ticks * life.lots
+        bar = self._bar if way == UP else self._low_bar
+        tips = [bar(first) for first in range(event.minute, minute - 1, BAR_MINUTES)]
+        tip, wick = tips[0]
+        # the price must pass the tips in between, and come to its own without touching it
+        nearest = max((each - tip) * way for each, _ in tips[1:])
+        is_last = (tips[-1][0] - max(each * way for each, _ in tips[1:-1]) * way) * way >= 0
+        row = self._head(
+            event.name,
+            start_ms,
+            end_ms,
+            _flow_side(way),
+            self._facts.price(close),
+        )
+        change = (close / int(tape.ticks[span][0]) - 1) * 100
+        prior = tape.prior_median(minute)
+        row |= {
+            "rule": f"maximum_conviction_{'short' if way == UP else 'long'}",
+            "wick_price": self._facts.price(tip),
+            "wick_at": self._time(event.minute * MINUTE_MS),
+            "change_pct": round(change, 6),
+            "notional": int(units.sum()) / UNITS_PER_QUOTE,
+            "delta_notional": int((units * tape.side[span]).sum()) / UNITS_PER_QUOTE,
+            "ratio": round(int(units.sum()) / prior, 6),
+            "wall_price": self._facts.price(life.wall.ticks),
+            "wall_notional": wall / UNITS_PER_QUOTE,
+            "wall_start": self._time(life.start_ms),
+            "wall_end": self._time(life.end_ms or 0),
+            "wall_share": round(life.share, 6),
+        }
+        if self.context is not None:
+            row |= self.context.told(minute)
+        holds = (
+            wick >= SETUP_WICK_MIN
+            and tips[-1][1] <= SETUP_WICK_MAX
+            and nearest < 0
+            and is_last
+            and abs(close - tip) <= close / 10_000
+            and row["ratio"] > SETUP_RATIO
+            and abs(change) < ABSORPTION_MAX_PCT / 2
+            and wall > PULLED_MIN_QUOTE * UNITS_PER_QUOTE
+            and start_ms <= life.start_ms < end_ms <= (life.end_ms or 0) < end_ms + MINUTE_MS
+            and life.share > SETUP_MIN_SHARE
+        )
+        return row if holds else None
+
     def _wall(self, life: WallLife) -> Row | None:
         """Measure a wall's life; one still standing at the end is no row yet."""
         if life.end_ms is None:
             return None
+        if life.wall.event.name == "setup":
+            return self._setup(life)
         wall, touch = life.wall, self._touch
         is_ask = wall.event.direction == UP
         first = int(touch.times.searchsorted(life.start_ms, side="right")) - 1

@@ -20,6 +20,8 @@ import numpy as np
 
 from pipeline.sim.activity import DAY_MS, MINUTE_MS, day_activity, trade_times
 from pipeline.sim.book import Book, BookDay, event_times
+from pipeline.sim.context import KINDS as CONTEXT_KINDS
+from pipeline.sim.context import ContextCarry, ContextLines, draw_day
 from pipeline.sim.events import plan_day
 from pipeline.sim.instrument import instrument
 from pipeline.sim.lines import BookLines, write_texts, write_trades
@@ -52,6 +54,7 @@ class _Carry:
     bid: int
     next_id: int
     book: Book
+    context: ContextCarry
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class _Job:
     stop_ms: int
     speed: float
     book_ms: int
+    setups: bool
     paths: dict[str, Path]
     progress: Callable[[str, float], None]
 
@@ -92,12 +96,15 @@ def write_market(
     books: bool = True,
     quotes: bool = True,
     book_ms: int = 1000,
+    setups: bool = False,
     overwrite: bool = False,
     progress: Callable[[str, float], None] | None = None,
 ) -> list[Path]:
     """Write simulated trades, books, quotes and the planted truth.
 
-    Files are `raw/sim/{trades,books,quotes,truth}_perps/{inst_id}/{date}.jsonl`.
+    Files are `raw/sim/{trades,books,quotes,truth}_perps/{inst_id}/{date}.jsonl`;
+    with setups also those of `open_interest`, `liquidations`, `ratio` and
+    `whale_alerts`.
     A trade buys at the best ask and sells at the best bid of the last book event
     at or before its time; a quote is the top of the book at its time.
 
@@ -114,26 +121,33 @@ def write_market(
         quotes: write best bid and offer.
         book_ms: the book is refreshed once in each cell of this length, which
             divides an hour, and whenever the touch moves.
+        setups: plant what the rules that ship look for, one of either side in
+            the second and third hour of each day, with the feeds beside them.
         overwrite: replace files that exist.
         progress: called with what was just done and the share of all work done.
 
     Returns:
-        The paths written, in order of day, then trades, books, quotes, truth.
+        The paths written, in order of day, then trades, books, quotes, the
+        feeds of setups, truth.
 
     Raises:
         FileExistsError: a target (or its .gz or .zst) exists; nothing was written.
         ValueError: an argument is out of range.
     """
     _check(days=days, hours=hours, seed=seed, speed=speed, book_ms=book_ms)
+    if setups and not books:
+        raise ValueError("setups need order books")
     facts = instrument(inst_id)
-    kinds = ["trades", *(["books"] if books else []), *(["quotes"] if quotes else []), "truth"]
+    kinds = ["trades", *(["books"] if books else []), *(["quotes"] if quotes else [])]
+    kinds += [*CONTEXT_KINDS, "truth"] if setups else ["truth"]
     folders = {kind: Path(vault) / "raw" / "sim" / f"{kind}_perps" / inst_id for kind in kinds}
     dates = [start + dt.timedelta(days=index) for index in range(days)]
     targets = [{kind: folders[kind] / f"{day}.jsonl" for kind in kinds} for day in dates]
     if not overwrite:
         _refuse_existing(path for paths in targets for path in paths.values())
 
-    carry = _Carry(facts.anchor_ticks - facts.bps(20), FIRST_TRADE_ID, Book(facts))
+    opening = facts.anchor_ticks - facts.bps(20)
+    carry = _Carry(opening, FIRST_TRADE_ID, Book(facts), ContextCarry.of(facts))
     written: list[Path] = []
     for index, (day, paths) in enumerate(zip(dates, targets, strict=True)):
         is_cut = hours is not None and index == days - 1
@@ -145,6 +159,7 @@ def write_market(
             stop_ms=round(hours * HOUR_MS) if is_cut and hours is not None else DAY_MS,
             speed=speed,
             book_ms=book_ms,
+            setups=setups,
             paths=paths,
             progress=_scaled(progress, index, days),
         )
@@ -195,7 +210,7 @@ def _scaled(
 def _write_day(job: _Job, carry: _Carry) -> None:
     """Draw one whole day, write it up to the job's stop, and move `carry` on."""
     facts = job.facts
-    events = plan_day(job.rng(0))
+    events = plan_day(job.rng(0), setups=job.setups)
     activity = day_activity(job.rng(1), events, job.speed)
     times = trade_times(job.rng(2), activity.trades)
     steps = step_times(job.rng(3))
@@ -221,7 +236,14 @@ def _write_day(job: _Job, carry: _Carry) -> None:
             day = BookDay(job.rng(6), carry.book, touch)
             _write_books(job, day, touch, files)
             lives = day.lives if "books" in files else []
-        rows = Measure(facts, job.day, tape, touch, carry.next_id).rows(events, lives, job.stop_ms)
+        measure = Measure(facts, job.day, tape, touch, carry.next_id)
+        if job.setups:
+            context = draw_day(job.rng(8), facts, events, carry.context)
+            lines = ContextLines(facts, job.midnight_ms, context)
+            for kind in CONTEXT_KINDS:
+                files[kind].writelines(lines.texts(kind, job.stop_ms))
+            measure.context = context
+        rows = measure.rows(events, lives, job.stop_ms)
         encode = msgspec.json.Encoder().encode
         files["truth"].write(b"".join(encode(row) + b"\n" for row in rows))
     job.progress(f"{job.day} done", 1.0)
