@@ -13,8 +13,8 @@ from pipeline.cli.choose import choose, instrument_options
 from pipeline.cli.moment import moment_us, stamp_of
 
 if TYPE_CHECKING:
-    from pipeline.engine.explain import Explanation
-    from pipeline.engine.rawlines import Spans
+    from pipeline.engine.explain import Explanation, Why
+    from pipeline.engine.spans import Spans
     from pipeline.instrument import Instrument
 
 _DEFAULTS = ("orderflow", "bars")
@@ -95,25 +95,46 @@ def _as_text(told: Explanation, instrument: Instrument) -> str:
         parameters = ", ".join(f"{name} {value}" for name, value in source.parameters.items())
         lines += [
             "",
-            f"{source.layer}  {_times(source.times)}  {_count(source.rows, 'row')}",
+            f"{source.layer}  {_times(source.times)}  {_counted(source.rows, 'row')}",
             f"  stage {source.stage}, version {source.version}, epoch {source.epoch}; {parameters}",
         ]
         for file in source.files[:_SHOWN]:
-            lines.append(f"  {file.path} {file.unit} {_ranges(file.ranges)}")
+            files = f" of {file.files} files" if file.files > 1 else ""
+            lines.append(f"  {file.path}{files} {file.unit} {_ranges(file.ranges)}")
         lines += _more(len(source.files), "file")
         lines += [f"  went on without {name}" for name in source.given_up]
-        lines.append(f"  and {source.carried}")
+        lines += _reasons(source.why)
     for raw in told.raw:
-        lines += ["", f"raw {raw.kind}  {_times(raw.times)}  {_count(raw.lines, 'line')}"]
-        for part in raw.files:
+        lines += ["", f"raw {raw.kind}  {_times(raw.times)}  {_counted(raw.lines, 'line')}"]
+        # the first of many, and the last, which is nearest to the row
+        shown = raw.files if len(raw.files) <= _SHOWN else [*raw.files[:2], raw.files[-1]]
+        for part in shown:
             unpacked = "" if part.path.endswith(".jsonl") else "decompressed "
-            lines.append(f"  {part.path} {unpacked}bytes {_ranges(part.ranges)}")
+            crc = f" crc32 {part.crc32}" if part.crc32 else ""
+            lines.append(f"  {part.path} {unpacked}bytes {_ranges(part.ranges)}{crc}")
+        lines += _more(len(raw.files), "file")
         lines += [f"  {path} is gone; it had been read" for path in raw.gone]
+        lines += _reasons(raw.why)
     return "\n".join(lines)
 
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _counted(number: int | None, what: str) -> str:
+    return f"all {what}s of that time" if number is None else _count(number, what)
+
+
+def _reasons(why: list[Why]) -> list[str]:
+    """For which layers, those that look equally far together."""
+    by_reach: dict[tuple[str, str], list[str]] = {}
+    for each in why:
+        by_reach.setdefault((each.reach, each.note), []).append(each.layer)
+    return [
+        f"  for {', '.join(layers)}: {reach}{f'; {note}' if note else ''}"
+        for (reach, note), layers in by_reach.items()
+    ]
 
 
 def _more(count: int, what: str) -> list[str]:

@@ -17,6 +17,7 @@ from pipeline.layers import Column, Layer
 from pipeline.raw.block import Block
 from pipeline.raw.context import ContextBatch, decode_context, open_interest, settle
 from pipeline.raw.held import Held
+from pipeline.reach import RAW, Reach
 from pipeline.stage import MINUTE_US, Closed, Context, Row, Stage
 
 
@@ -87,6 +88,12 @@ def _decode(block: Block, instrument: Instrument, contract: Contract) -> Context
     return decode_context(block, open_interest(instrument.inst_id, contract))
 
 
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    del params, tick
+    return (Reach(RAW, rows=1),)
+
+
 STAGE = Stage(
     name="open_interest",
     source="raw:open_interest",
@@ -95,4 +102,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

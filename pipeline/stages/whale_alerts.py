@@ -14,6 +14,7 @@ from pipeline.layers import Column, Layer
 from pipeline.raw.block import Block
 from pipeline.raw.context import ContextBatch, decode_context, settle, whale_alerts
 from pipeline.raw.held import Held
+from pipeline.reach import RAW, Reach
 from pipeline.stage import Closed, Context, Row, Stage
 
 HOUR_US = 3_600_000_000
@@ -81,6 +82,13 @@ def _decode(block: Block, instrument: Instrument, contract: Contract) -> Context
     return decode_context(block, whale_alerts(coin_of(instrument.inst_id)))
 
 
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    del tick
+    note = f"one whose id is among the {params.dedup_window} before it was left out"
+    return (Reach(RAW, note=note),)
+
+
 STAGE = Stage(
     name="whale_alerts",
     source="raw:whale_alerts",
@@ -89,4 +97,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

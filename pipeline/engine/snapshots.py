@@ -1,0 +1,142 @@
+"""Where a replay of a book must begin to end in the book that was there at some time.
+
+The last snapshot before that time will do if it was applied whatever stood there before: if it is
+newer than the record in front of it, or carries no id. Else the book began behind a hole in the
+sequence, with the first snapshot that fits the updates kept since, or with the feed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from pipeline.calc.sequence import NO_ID
+from pipeline.engine.places import DAY_US
+from pipeline.engine.rawfiles import DayFile
+from pipeline.engine.rawlines import Replay
+from pipeline.engine.rawrecords import Clock, Flags, RawFiles, day_us
+from pipeline.engine.spans import Ints
+from pipeline.engine.state import FileMark
+
+_REPEATED = 64
+"""So many records that only repeat older ids may stand in front of a snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Feed:
+    """The good records of one file: where their lines start, when they count, their ids."""
+
+    offset: Ints
+    us: Ints
+    set_by: Ints
+    is_snapshot: Flags
+    last_id: Ints
+    prev_id: Ints
+
+
+def replay_of(files: RawFiles, from_us: int, until_us: int) -> Replay | None:
+    """The lines that make the book as it was from one time until another.
+
+    None if the feed has no file any more that could begin it.
+    """
+    there = files.there()
+    marks = [mark for mark in files.marks if mark.day in there]
+    found = Replay(marks[0].day, 0, until_us) if marks else None
+    for place in range(len(marks) - 1, -1, -1):
+        mark = marks[place]
+        if day_us(mark.day) - DAY_US > from_us:
+            continue
+        feed = _read(files, there[mark.day], mark)
+        before = marks[place - 1] if place else None
+        start = _start(feed, from_us, partial(_last_id, files, there, before))
+        found = Replay(mark.day, 0 if start is None else start, until_us)
+        if start is not None:
+            break
+    return found
+
+
+def _start(feed: _Feed, from_us: int, id_before: Callable[[], int | None]) -> int | None:
+    """Where in a file a replay can begin; None if it must be in an earlier one."""
+    early = np.flatnonzero(feed.us < from_us)
+    count = int(early[-1]) + 1 if len(early) else 0
+    for place in range(count - 1, -1, -1):
+        is_early = feed.is_snapshot[place] and feed.us[place] < from_us
+        if is_early and _is_newest(feed, place, id_before):
+            return int(feed.offset[_told(feed, place)])
+        if _is_hole(feed, place):
+            began = _after_hole(feed, place, count)
+            if began is not None:
+                return int(feed.offset[_told(feed, began)])
+    return None
+
+
+def _is_newest(feed: _Feed, place: int, id_before: Callable[[], int | None]) -> bool:
+    """Whether a snapshot was applied whatever the book before."""
+    own = int(feed.last_id[place])
+    if own == NO_ID:
+        return True
+    ids = feed.last_id[max(0, place - _REPEATED) : place]
+    known = int(ids.max()) if len(ids) else id_before()
+    return known is not None and NO_ID < known < own
+
+
+def _is_hole(feed: _Feed, place: int) -> bool:
+    """Whether an update does not follow on from the record in front of it."""
+    if not place or feed.is_snapshot[place]:
+        return False
+    own, prev, before = (
+        int(each) for each in (feed.last_id[place], feed.prev_id[place], feed.last_id[place - 1])
+    )
+    if NO_ID in (own, prev, before) or prev == before or own <= before:
+        return False
+    return not (feed.is_snapshot[place - 1] and prev < before)
+
+
+def _after_hole(feed: _Feed, place: int, count: int) -> int | None:
+    """Where the book begins behind a hole: with a snapshot, or the first update kept for it."""
+    kept: list[int] = []
+    for at in range(place, count):
+        if not feed.is_snapshot[at]:
+            kept.append(at)
+            continue
+        own = int(feed.last_id[at])
+        rest = [each for each in kept if NO_ID < own < feed.last_id[each]]
+        if not rest:
+            return at
+        if feed.prev_id[rest[0]] <= own:
+            return rest[0]
+    return None
+
+
+def _told(feed: _Feed, place: int) -> int:
+    """The record, or the one in front of it that told the time at which it counts."""
+    setter = int(feed.set_by[place])
+    return min(place, setter) if setter >= 0 else place
+
+
+def _read(files: RawFiles, file: DayFile, mark: FileMark) -> _Feed:
+    columns: dict[str, list[Ints]] = {name: [] for name in _Feed.__slots__}
+    passed = 0
+    for records in files.records(file, mark.offset, Clock()):
+        good, batch = records.is_good, records.batch
+        # numbers of records among the good ones
+        place = np.cumsum(good) - 1 + passed
+        set_by = np.where(records.set_by >= 0, place[records.set_by], -1)
+        found = (records.edges[records.line], records.us, set_by)
+        found += (batch.is_snapshot, batch.last_id, batch.prev_id)
+        for name, column in zip(columns, found, strict=True):
+            columns[name].append(column[good])
+        passed += int(good.sum())
+    return _Feed(*(np.concatenate([*each, np.zeros(0, np.int64)]) for each in columns.values()))
+
+
+def _last_id(files: RawFiles, there: dict[str, DayFile], mark: FileMark | None) -> int | None:
+    """The newest id at the end of a file; None if there is no file."""
+    if mark is None:
+        return None
+    records = files.last_records(there[mark.day], mark.offset)
+    ids = [] if records is None else records.batch.last_id[-_REPEATED:].tolist()
+    return max(ids, default=None)
