@@ -38,6 +38,7 @@ _SHOWN = 3
     metavar="NAME",
     help="A layer or a stage [default: orderflow_1m, or bars_1m for an instrument without it].",
 )
+@click.option("--digest", is_flag=True, help="Read all that is named and add its SHA-256.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an instrument.")
 @click.pass_obj
 def command(
@@ -48,14 +49,16 @@ def command(
     every: bool,
     at_us: int,
     layer: str | None,
+    digest: bool,
     as_json: bool,
 ) -> None:
     """Show one row, the rows of every layer it was made from, and the bytes of raw files.
 
     Of each layer: the time of its rows, the files and where they stand in them (bytes of JSONL
-    files, row numbers of Parquet files), the stage's version and parameters. Of raw files: the
-    lines, in decompressed bytes, whose records are of these times. What is older stands in what
-    a stage carries; its line says what that is.
+    files, row numbers of Parquet layers), the stage's version and parameters, and for which layers
+    they are, how far back. Of raw files: the lines that hold these rows, in decompressed bytes;
+    of books all from a snapshot on. Nothing else goes into the row: the same rows come of these
+    bytes alone. What goes back to the beginning is told as a range; only --digest reads it.
     """
     from pipeline.engine.explain import explain  # noqa: PLC0415
     from pipeline.engine.reader import find_layer  # noqa: PLC0415
@@ -70,6 +73,10 @@ def command(
             known = ", ".join(stages.layers())
             raise click.UsageError(f"no layer {name!r}; layers: {known}")
         told = explain(opened, instrument, found[0].name, at_us)
+        if digest:
+            from pipeline.engine.digest import add_digests  # noqa: PLC0415
+
+            add_digests(vault, told)
         click.echo(_as_json(told, instrument) if as_json else _as_text(told, instrument))
 
 
@@ -100,7 +107,8 @@ def _as_text(told: Explanation, instrument: Instrument) -> str:
         ]
         for file in source.files[:_SHOWN]:
             files = f" of {file.files} files" if file.files > 1 else ""
-            lines.append(f"  {file.path}{files} {file.unit} {_ranges(file.ranges)}")
+            where = f"  {file.path}{files} {file.unit} {_ranges(file.ranges)}"
+            lines.append(where + _digest(file.sha256))
         lines += _more(len(source.files), "file")
         lines += [f"  went on without {name}" for name in source.given_up]
         lines += _reasons(source.why)
@@ -111,7 +119,8 @@ def _as_text(told: Explanation, instrument: Instrument) -> str:
         for part in shown:
             unpacked = "" if part.path.endswith(".jsonl") else "decompressed "
             crc = f" crc32 {part.crc32}" if part.crc32 else ""
-            lines.append(f"  {part.path} {unpacked}bytes {_ranges(part.ranges)}{crc}")
+            where = f"  {part.path} {unpacked}bytes {_ranges(part.ranges)}{crc}"
+            lines.append(where + _digest(part.sha256))
         lines += _more(len(raw.files), "file")
         lines += [f"  {path} is gone; it had been read" for path in raw.gone]
         lines += _reasons(raw.why)
@@ -120,6 +129,10 @@ def _as_text(told: Explanation, instrument: Instrument) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _digest(sha256: str | None) -> str:
+    return f" sha256 {sha256}" if sha256 else ""
 
 
 def _counted(number: int | None, what: str) -> str:

@@ -16,11 +16,11 @@ import numpy as np
 from pipeline import stages
 from pipeline.engine.part_places import PartPlaces
 from pipeline.engine.places import File, Places
-from pipeline.engine.rawlines import RawLines, Wanted, find_lines
+from pipeline.engine.rawlines import RawLines, Wanted, find_lines, looked_into
 from pipeline.engine.rawrecords import RawFiles
 from pipeline.engine.runner import Vault
 from pipeline.engine.snapshots import replay_of
-from pipeline.engine.spans import Spans, merged, total
+from pipeline.engine.spans import Spans, common, merged, total
 from pipeline.engine.state import State
 from pipeline.engine.trace import Ask, Trace
 from pipeline.errors import MissingInputError
@@ -186,12 +186,21 @@ def _wanted(trace: Trace, stage: Stage[Any, Any], files: RawFiles, asks: list[As
         if layer.name not in trace.asks or not isinstance(places, PartPlaces):
             continue
         spans, names = trace.spans(layer.name), {column.name for column in layer.columns}
-        if "trade_id" in names and total(spans) <= _EACH:
-            ids = [places.frame(span, ("trade_id",))["trade_id"] for span in spans]
-            wanted.ids = Counter(each for column in ids for each in column.to_list())
+        if "trade_id" in names:
+            read = looked_into(files, wanted.times)
+            near = merged(span for low, high in read for span in places.between(low, high))
+            wanted.ids = _ids(places, common(spans, near))
         elif "reached" in names:
             _add_untimed(trace, places, spans, wanted)
     return wanted
+
+
+def _ids(places: PartPlaces, spans: Spans) -> Counter[str] | None:
+    """The ids of trades, if they are not too many."""
+    if total(spans) > _EACH:
+        return None
+    columns = [places.frame(span, ("trade_id",))["trade_id"].to_list() for span in spans]
+    return Counter(each for column in columns for each in column)
 
 
 def _add_untimed(trace: Trace, places: PartPlaces, spans: Spans, wanted: Wanted) -> None:

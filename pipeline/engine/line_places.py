@@ -15,7 +15,7 @@ from pipeline.engine.spans import Ints, Spans, merged
 from pipeline.errors import StateError
 from pipeline.layers import Layer
 
-_CHUNK = 1 << 11
+_CHUNK, _MOST = 1 << 10, 1 << 15
 _COUNTED = 1 << 16
 """A range from the first row on is only counted up to so many bytes: it grows with history."""
 
@@ -47,6 +47,16 @@ class LinePlaces(Places):
             if low_us <= us < high_us:
                 found.append((start, start + len(line)))
         return merged(found)
+
+    def last(self, before_us: int, since_us: int) -> Spans:
+        """See `Places`; the line in front of the first later one, where they stand in order."""
+        if self.slack_us:
+            return super().last(before_us, since_us)
+        end = self._search(before_us - self.shift_us)
+        if not end:
+            return []
+        start, line = self._line(end - 1)
+        return [(start, end)] if _time(line) + self.shift_us >= since_us else []
 
     def stamps(self, span: tuple[int, int]) -> Ints:
         """See `Places`."""
@@ -118,7 +128,7 @@ class LinePlaces(Places):
             for line in whole.splitlines(keepends=True):
                 yield start, line
                 start += len(line)
-            around *= 4
+            around = around * 4 if not whole else min(around * 4, _MOST)
 
     @staticmethod
     def _decoded(line: bytes) -> _Head:

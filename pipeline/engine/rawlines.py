@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.engine.places import DAY_US
 from pipeline.engine.rawrecords import Flags, Line, RawFiles, Records, day_us
-from pipeline.engine.spans import Ints, Spans, merged, within
+from pipeline.engine.spans import Ints, Spans, common, merged, within
 from pipeline.engine.state import FileMark
 
 
@@ -34,11 +34,19 @@ class RawLines:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A feed in one piece: from a byte of a day's file on, up to a time."""
+    """A feed in one piece: from a byte of a day's file on, up to a time.
+
+    Attributes:
+        end: where it ends in that day's file, and how many `lines` there are.
+        is_first: it would begin earlier if there were a file.
+    """
 
     day: str
     start: int
     until_us: int
+    end: int
+    lines: int
+    is_first: bool = False
 
 
 @dataclass(slots=True)
@@ -69,6 +77,13 @@ def find_lines(files: RawFiles, wanted: Wanted) -> tuple[list[RawLines], list[st
     a record counted at its clock's time, the line that told that time is named with it.
     """
     return _Search(files, wanted).run()
+
+
+def looked_into(files: RawFiles, times: Spans) -> Spans:
+    """The times of records that stand in files which `find_lines` reads for these times."""
+    search = _Search(files, Wanted(times))
+    days = [day_us(mark.day) for mark in files.marks if search.reads(mark)]
+    return common(times, merged((day - DAY_US, day + 2 * DAY_US) for day in days))
 
 
 @dataclass
@@ -127,9 +142,11 @@ class _Search:
                 break
             if mark.day not in self._there:
                 gone.append(path)
-            elif (start := self._whole_from(mark)) is not None:
-                crc = f"{mark.crc:08x}" if not start else None
-                found[mark.day] = RawLines(path, None, [(start, mark.offset)], crc)
+            elif self._is_inside(mark):
+                crc = f"{mark.crc:08x}"
+                found[mark.day] = RawLines(path, None, [(0, mark.offset)], crc)
+            elif (whole := self._replayed_whole(mark)) is not None:
+                found[mark.day] = RawLines(path, *whole)
             else:
                 self._read(mark)
         by_day = {mark.day: mark for mark in marks}
@@ -142,10 +159,17 @@ class _Search:
 
     # -- which files ---------------------------------------------------------------------
 
+    def reads(self, mark: FileMark) -> bool:
+        """Whether a file must be looked into for the times alone."""
+        return self._is_beside(mark, DAY_US, self._wanted.times) and not self._is_inside(mark)
+
     def _concerns(self, mark: FileMark) -> bool:
         """Whether a file may hold a wanted record."""
         times = [*self._wanted.times, *self._wanted.near]
-        return self._is_beside(mark, DAY_US, times) or self._replayed_from(mark) is not None
+        replay = self._wanted.replay
+        is_missed = replay is not None and replay.is_first and mark.day < replay.day
+        is_replayed = is_missed or self._replayed_from(mark) is not None
+        return is_replayed or self._is_beside(mark, DAY_US, times)
 
     @staticmethod
     def _is_beside(mark: FileMark, apart_us: int, times: Spans) -> bool:
@@ -162,16 +186,21 @@ class _Search:
             return None
         return replay.start if mark.day == replay.day else 0
 
-    def _whole_from(self, mark: FileMark) -> int | None:
-        """From which byte on all that a file holds is wanted; None if it must be looked into."""
+    def _is_inside(self, mark: FileMark) -> bool:
+        """Whether all that a file may hold is wanted."""
         low, high = day_us(mark.day) - DAY_US, day_us(mark.day) + 2 * DAY_US
-        if any(first <= low and high <= last for first, last in self._wanted.times):
-            return 0
-        start, replay = self._replayed_from(mark), self._wanted.replay
-        if start is None or replay is None or high > replay.until_us:
+        return any(first <= low and high <= last for first, last in self._wanted.times)
+
+    def _replayed_whole(self, mark: FileMark) -> tuple[int | None, Spans, str | None] | None:
+        """A file's lines, ranges and checksum if it is replayed and need not be looked into."""
+        replay, start = self._wanted.replay, self._replayed_from(mark)
+        if replay is None or start is None or self._is_beside(mark, DAY_US, self._wanted.times):
             return None
-        has_others = self._is_beside(mark, DAY_US, [*self._wanted.times, *self._wanted.near])
-        return None if has_others and start else start
+        if mark.day == replay.day:
+            return replay.lines, [(start, replay.end)], None
+        if day_us(mark.day) + 2 * DAY_US > replay.until_us:
+            return None
+        return None, [(0, mark.offset)], f"{mark.crc:08x}"
 
     # -- what is in them -----------------------------------------------------------------
 
@@ -185,8 +214,21 @@ class _Search:
                 self._take(mark.day, records)
             if start is not None:
                 lines = self._replay(found, records, start, lines)
-            if self._wanted.ids is not None and not any(self._wanted.ids.values()):
+            if self._is_done(records):
                 break
+
+    def _is_done(self, records: Records) -> bool:
+        """Whether nothing behind these records can be wanted any more."""
+        if self._wanted.ids is not None:
+            return not any(self._wanted.ids.values())
+        if records.is_once or not len(records.us):
+            return False
+        ends = [high for _, high in self._wanted.times]
+        replay = self._wanted.replay
+        last = max([*ends, replay.until_us if replay else 0], default=0)
+        # times at which records count never fall, but for bars whose cell is still open
+        last += self._files.cell_us
+        return not self._wanted.updates and int(records.us.max()) >= last
 
     def _take(self, day: str, records: Records) -> None:
         hit = records.is_good & within(records.us, self._wanted.times)

@@ -73,9 +73,14 @@ class RawFiles:
         """The kind of raw data."""
         return self.stage.raw_kind or ""
 
+    @property
+    def cell_us(self) -> int:
+        """How long the cells of the feed's layer are; 0 if it has none."""
+        return self.stage.layers[0].span_us
+
     def clock(self) -> Clock:
-        """A clock for the feed's records; bars are of the length of the layer's cells."""
-        return Clock(self.stage.layers[0].span_us)
+        """A clock for the feed's records."""
+        return Clock(self.cell_us)
 
     def there(self) -> dict[str, DayFile]:
         """The day files that are on disk."""

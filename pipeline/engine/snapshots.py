@@ -8,7 +8,7 @@ sequence, with the first snapshot that fits the updates kept since, or with the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -27,9 +27,11 @@ _REPEATED = 64
 
 @dataclass(frozen=True, slots=True)
 class _Feed:
-    """The good records of one file: where their lines start, when they count, their ids."""
+    """The good records of one file: where their lines stand, when they count, their ids."""
 
     offset: Ints
+    end: Ints
+    number: Ints
     us: Ints
     set_by: Ints
     is_snapshot: Flags
@@ -40,22 +42,33 @@ class _Feed:
 def replay_of(files: RawFiles, from_us: int, until_us: int) -> Replay | None:
     """The lines that make the book as it was from one time until another.
 
-    None if the feed has no file any more that could begin it.
+    None if the feed has no file any more.
     """
     there = files.there()
     marks = [mark for mark in files.marks if mark.day in there]
-    found = Replay(marks[0].day, 0, until_us) if marks else None
-    for place in range(len(marks) - 1, -1, -1):
-        mark = marks[place]
-        if day_us(mark.day) - DAY_US > from_us:
-            continue
-        feed = _read(files, there[mark.day], mark)
-        before = marks[place - 1] if place else None
+    early = [mark for mark in marks if day_us(mark.day) - DAY_US <= from_us]
+    for place in range(len(early) - 1, 0, -1):
+        mark, before = early[place], early[place - 1]
+        feed = _read(files, there[mark.day], mark, until_us)
         start = _start(feed, from_us, partial(_last_id, files, there, before))
-        found = Replay(mark.day, 0 if start is None else start, until_us)
         if start is not None:
-            break
-    return found
+            return _piece(mark, feed, start, until_us)
+    if not marks:
+        return None
+    feed = _read(files, there[marks[0].day], marks[0], until_us)
+    start = _start(feed, from_us, lambda: None)
+    found = _piece(marks[0], feed, start or 0, until_us)
+    return replace(found, is_first=start is None)
+
+
+def _piece(mark: FileMark, feed: _Feed, start: int, until_us: int) -> Replay:
+    """A replay that begins in this file."""
+    wanted = np.flatnonzero(feed.us < until_us)
+    if not len(wanted):
+        return Replay(mark.day, start, until_us, start, 0)
+    last = int(wanted[-1])
+    first = int(feed.number[np.searchsorted(feed.offset, start)]) if start else 0
+    return Replay(mark.day, start, until_us, int(feed.end[last]), int(feed.number[last]) + 1 - first)
 
 
 def _start(feed: _Feed, from_us: int, id_before: Callable[[], int | None]) -> int | None:
@@ -117,19 +130,24 @@ def _told(feed: _Feed, place: int) -> int:
     return min(place, setter) if setter >= 0 else place
 
 
-def _read(files: RawFiles, file: DayFile, mark: FileMark) -> _Feed:
+def _read(files: RawFiles, file: DayFile, mark: FileMark, until_us: int) -> _Feed:
+    """The records of a file up to a time."""
     columns: dict[str, list[Ints]] = {name: [] for name in _Feed.__slots__}
-    passed = 0
+    passed = lines = 0
     for records in files.records(file, mark.offset, Clock()):
         good, batch = records.is_good, records.batch
         # numbers of records among the good ones
         place = np.cumsum(good) - 1 + passed
         set_by = np.where(records.set_by >= 0, place[records.set_by], -1)
-        found = (records.edges[records.line], records.us, set_by)
+        edges, line = records.edges, records.line
+        found = (edges[line], edges[line + 1], line + lines, records.us, set_by)
         found += (batch.is_snapshot, batch.last_id, batch.prev_id)
         for name, column in zip(columns, found, strict=True):
             columns[name].append(column[good])
         passed += int(good.sum())
+        lines += len(edges) - 1
+        if len(records.us) and int(records.us[-1]) >= until_us:
+            break
     return _Feed(*(np.concatenate([*each, np.zeros(0, np.int64)]) for each in columns.values()))
 
 

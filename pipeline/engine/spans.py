@@ -55,6 +55,11 @@ def without(spans: Spans, taken: Spans) -> Spans:
     return merged(found)
 
 
+def common(spans: Spans, others: Spans) -> Spans:
+    """What lies in both."""
+    return without(spans, without(spans, others))
+
+
 def total(spans: Spans) -> int:
     """How many numbers the ranges hold."""
     return sum(high - low for low, high in spans)

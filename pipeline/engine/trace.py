@@ -62,9 +62,9 @@ class Trace:
         """Go from rows to the rows they were made from; yields the layers on the way, as done."""
         self.asks[layer] = [Ask("", spans)]
         for stage in reversed(stages.all_stages()):
-            if self.state(stage) is not None:
+            own = {each.name: each for each in stage.layers}
+            if own.keys() & self.asks.keys():
                 self._visit(stage)
-                own = {each.name: each for each in stage.layers}
                 yield from ((stage, own[name]) for name in [*self.asks] if name in own)
 
     def spans(self, layer: str) -> Spans:
@@ -199,7 +199,7 @@ class Trace:
             # what goes back to the very first row goes back to everything
             told = reach.told.since_us(own.frame((low, high), reach.told.columns)) if low else None
             start = BEGINNING_US if told is None else min(start - reach.behind_us, told)
-        elif reach.since == "ever":
+        elif reach.since == "ever" or (reach.layer == RAW and low == 0):
             start = BEGINNING_US
         else:
             start = (start // DAY_US * DAY_US if reach.since == "day" else start) - reach.behind_us
