@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from pipeline.engine.places import File, Places, microseconds
-from pipeline.engine.reader import last_lines, lines_between
+from pipeline.engine.reader import lines_between
 from pipeline.engine.spans import Ints, Spans, merged
 from pipeline.errors import StateError
 from pipeline.layers import Layer
@@ -72,7 +72,16 @@ class LinePlaces(Places):
     def back(self, place: int, count: int, counted: tuple[str, ...] = ()) -> int:
         """See `Places`."""
         del counted
-        return place - sum(map(len, last_lines(self._path, place, count)))
+        low, around = place, _CHUNK
+        while low and count > 0:
+            low = max(0, place - around)
+            data = lines_between(self._path, low, place)
+            # one line end more than lines, as the first of them begins behind it
+            ends = data.count(b"\n")
+            if ends > count:
+                return place - len(b"".join(data.splitlines(keepends=True)[-count:]))
+            around *= 4
+        return low
 
     def rows(self, spans: Spans) -> list[dict[str, Any]]:
         """See `Places`."""
