@@ -13,6 +13,9 @@ Statuses follow sysexits(3). A message says what happened and where; `hint` is a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class FlowvaultError(Exception):
     """Root of all errors that reach a user as a message instead of a traceback."""
@@ -60,3 +63,19 @@ class LockedError(FlowvaultError):
     """Another process holds the lock of this stage and instrument."""
 
     status = 75
+
+
+@contextmanager
+def disk_errors(
+    hint: str = "see to the disk and its permissions, then try again",
+) -> Iterator[None]:
+    """Turn errors of the operating system into a `DiskError` that names the file.
+
+    Raises:
+        DiskError: the block met one.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise DiskError(f"{where}{error.strerror or error}", hint) from error

@@ -13,12 +13,16 @@ from pipeline.errors import DataError, UsageError
 from pipeline.exact import EXACT, NotANumberError, decimal_text, parse_decimal, scaled
 
 CONTRACTS_FILE = "instruments.toml"
+EQUITIES = "equities"
+CRYPTO = frozenset(("perps", "spot"))
+TAPES = frozenset((EQUITIES,))
+_ROW_MARKETS = {"perps": "perp", EQUITIES: "equity"}
 _CONTRACT_DECIMALS = 12
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Instrument:
-    """One instrument of one exchange; `market` is the folder's word, `perps` or `spot`."""
+    """One instrument of one exchange; `market` is the folder's word: perps, spot or equities."""
 
     exchange: str
     market: str
@@ -31,8 +35,8 @@ class Instrument:
 
     @property
     def row_market(self) -> str:
-        """The word rows use: `perp` for the folder `perps`."""
-        return "perp" if self.market == "perps" else self.market
+        """The word rows use: `perp` for the folder `perps`, `equity` for `equities`."""
+        return _ROW_MARKETS.get(self.market, self.market)
 
     @property
     def options(self) -> str:

@@ -48,6 +48,15 @@ class Settings:
             tables = tomllib.loads(text, parse_float=Decimal)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: {error}", f"edit {path}") from error
+        return cls.of(path, tables, stage_names)
+
+    @classmethod
+    def of(cls, path: Path, tables: dict[str, Any], stage_names: frozenset[str]) -> Settings:
+        """Settings that have been read already; `path` is what messages call them.
+
+        Raises:
+            UsageError: a table is no stage.
+        """
         for name, table in tables.items():
             if name not in stage_names or not isinstance(table, dict):
                 known = ", ".join(sorted(stage_names))
@@ -72,6 +81,23 @@ class Settings:
         except msgspec.ValidationError as error:
             where = f'[{stage}] or [{stage}."{instrument.key}"]'
             raise UsageError(f"{self.path}: {where}: {error}", f"edit {self.path}") from error
+
+    def table_params(self, name: str, kind: type[P]) -> P:
+        """The parameters of a market-wide table, which has none for single instruments.
+
+        Raises:
+            UsageError: a key is unknown or a value is of the wrong kind.
+        """
+        table = self.tables.get(name, {})
+        for key in table:
+            if key not in kind.__struct_fields__:
+                keys = ", ".join(sorted(kind.__struct_fields__)) or "none"
+                message = f"{self.path}: [{name}] has no key {key!r}; keys: {keys}"
+                raise UsageError(message, f"edit {self.path}")
+        try:
+            return msgspec.convert(table, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"{self.path}: [{name}]: {error}", f"edit {self.path}") from error
 
     def _check_keys(self, stage: str, kind: type[msgspec.Struct], table: dict[str, Any]) -> None:
         known = set(kind.__struct_fields__)

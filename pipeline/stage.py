@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
-from pipeline.instrument import Contract, Instrument
+from pipeline.instrument import CRYPTO, Contract, Instrument
 from pipeline.layers import Layer
 from pipeline.reach import RAW, Reach
 
@@ -116,6 +116,8 @@ class Context(Generic[P]):
         inputs: the layers a joined stage has for this instrument.
         last_rows: the last n rows that the stage itself has written to one of its Parquet layers.
         reinstated: in a rebuild, the trades that came too late the first time.
+        memo: what a fold wants to find again in the next call, to save itself work. It is lost
+            with the process, and rows must not depend on it.
     """
 
     instrument: Instrument
@@ -125,6 +127,7 @@ class Context(Generic[P]):
     inputs: frozenset[str] = frozenset()
     last_rows: Callable[[str, int], Any] | None = None
     reinstated: Any = None
+    memo: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -133,7 +136,8 @@ class Closed(Generic[C]):
 
     `watermark_us` is set by stages that read raw data; for all others the engine knows it.
     `needs` is for joined stages: the time from which on the rows of an input are to be shown once
-    more with the next window, where that is not simply the input's `behind_us`.
+    more with the next window, where that is not simply the input's `behind_us`. `holds_back`: rows
+    of times that the watermark has passed are still to come; who reads them waits.
     """
 
     carry: C
@@ -147,6 +151,7 @@ class Closed(Generic[C]):
     watermark_us: int | None = None
     aside: Any = None
     needs: dict[str, int] = field(default_factory=dict)
+    holds_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,7 @@ class Stage(Generic[P, C]):
         uses_tick: its numbers depend on the instrument's tick in instruments.toml.
         reach: from which rows a row is made, given the parameters and the tick; None: from the
             input rows of its own time, and as much around it as `inputs` say.
+        markets: the markets it is for; it has nothing to do for instruments of others.
         lateness_us: how long the stage waits for stragglers, from its parameters.
     """
 
@@ -188,6 +194,7 @@ class Stage(Generic[P, C]):
     lateness_us: Callable[[P], int] = field(default=lambda _params: 0)
     uses_tick: bool = False
     reach: Callable[[P, str | None], tuple[Reach, ...]] | None = None
+    markets: frozenset[str] = CRYPTO
 
     @property
     def raw_kind(self) -> str | None:

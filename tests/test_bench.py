@@ -32,6 +32,8 @@ from scripts.benchkit.rows import ROWS
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = (sys.executable, str(ROOT / "scripts" / "bench.py"))
+RECORDED = ("books", "book-length", "book-memory")
+"""Rows that are left out where there is no recorded order book."""
 ON_LINUX = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="peak memory is measured with Linux's wait4"
 )
@@ -224,25 +226,50 @@ def test_the_peak_is_that_of_the_command_alone(tmp_path: Path) -> None:
     assert 150 < large.peak_mb < 150 + 2 * small.peak_mb
 
 
-@ON_LINUX
-def test_a_quick_run_reports_every_row(tmp_path: Path) -> None:
-    out = tmp_path / "BENCH.md"
-    work = tmp_path / "work"
-
+def quick(tmp_path: Path, *options: str) -> tuple[str, str]:
+    """A run on a small market: the page, and what was printed."""
+    out, work = tmp_path / "BENCH.md", tmp_path / "work"
     done = subprocess.run(
-        [*BENCH, "--quick", "--keep", str(work), "--out", str(out)],
+        [*BENCH, "--quick", "--keep", str(work), "--out", str(out), *options],
         capture_output=True,
         text=True,
         check=False,
     )
-
     assert done.returncode == 0, done.stderr
     text = out.read_text(encoding="utf-8")
-    # the last three rows are about recorded books
-    unmeasured = 0 if has_recording() else 3
     rows = re.findall(r"^\| (\d+) \| ([^|]+) \| ([^|]+) \|", text, re.MULTILINE)
-    assert {number for number, _, _ in rows} == set(map(str, range(1, len(ROWS) + 1 - unmeasured)))
     assert all(re.search(r"\d", value) for _, _, value in rows)
+    assert str(tmp_path) not in text
+    assert str(ROOT) not in text
+    assert any(work.iterdir())
+    return text, done.stdout
+
+
+def numbers(text: str) -> set[str]:
+    """The numbers of the rows that a page has figures for."""
+    return set(re.findall(r"^\| (\d+) \| ", text, re.MULTILINE))
+
+
+@ON_LINUX
+def test_a_quick_run_reports_its_rows(tmp_path: Path) -> None:
+    """A peer's values are compared before times are, and both are shown."""
+    text, printed = quick(tmp_path, "--only", "day", "--only", "parts", "--only", "help")
+
+    assert numbers(text) == {"1", "2", "3"}
+    for what in ("--help", "x wickra", "x statsmodels", "x MarketProfile"):
+        assert what in text
+        assert what in printed
+    assert re.search(r"1,\d{3} closed minutes equal", text)
+
+
+@ON_LINUX
+@pytest.mark.slow
+def test_a_quick_run_reports_every_row(tmp_path: Path) -> None:
+    """Every row of the table, on a small market."""
+    text, printed = quick(tmp_path)
+
+    unmeasured = 0 if has_recording() else len(RECORDED)
+    assert numbers(text) == set(map(str, range(1, len(ROWS) + 1 - unmeasured)))
     for what in (
         "cold, after 1 day",
         "in process, after 2 days",
@@ -255,9 +282,6 @@ def test_a_quick_run_reports_every_row(tmp_path: Path) -> None:
         "x MarketProfile",
     ):
         assert what in text
-        assert what in done.stdout
+        assert what in printed
     assert re.search(r"1,\d{3} closed minutes equal", text)
     assert re.search(r"1,\d{3} rows of bars_1m, 1,\d{3} rows of cvd_1m, \d+,\d{3} rows of", text)
-    assert str(tmp_path) not in text
-    assert str(ROOT) not in text
-    assert any(work.iterdir())

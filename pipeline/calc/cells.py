@@ -7,11 +7,12 @@ would have given.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 import msgspec
-import polars as pl
+import numpy as np
 
+from pipeline.calc.by_time import ByTime, Ints
+from pipeline.calc.scale import INT64_SAFE
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import ZERO, add, decimal_text, scaled
 
@@ -80,85 +81,39 @@ def cells_of(ticks: Ticks, span_us: int, whale_notional: Decimal) -> list[Cell]:
     top, bottom = whale_notional.as_integer_ratio()
     least = -(-(top * 10**ticks.nt_scale) // bottom)
     frame = ticks.frame
-    wide = least >= 2**62 and frame.schema["nt"] == pl.Int64
-    is_whale = (
-        pl.lit(value=False) if wide else pl.col("nt") >= pl.lit(least, dtype=frame.schema["nt"])
-    )
-    is_buy = pl.col("side") > 0
-    size, notional = pl.col("sz").cast(pl.Int128), pl.col("nt").cast(pl.Int128)
-    zero = pl.lit(0, dtype=pl.Int128)
-    one_text = frame["px_dp"].n_unique() == 1
-    decimals = pl.col("px_dp")
-    whales = (
-        frame.lazy()
-        .select(
-            (pl.col("ts") // span_us * span_us).alias("start"),
-            "px",
-            "px_dp",
-            size.alias("sz"),
-            pl.when(is_buy).then(size).otherwise(zero).alias("buy_sz"),
-            notional.alias("nt"),
-            pl.when(is_buy).then(notional).otherwise(zero).alias("buy_nt"),
-            is_buy.alias("is_buy"),
-            is_whale.alias("is_whale"),
-            "gap",
-        )
-        .group_by("start", maintain_order=True)
-        .agg(
-            pl.col("px").first().alias("open"),
-            pl.col("px").max().alias("high"),
-            pl.col("px").min().alias("low"),
-            pl.col("px").last().alias("close"),
-            decimals.first().alias("open_dp"),
-            (
-                decimals.first()
-                if one_text
-                else decimals.filter(pl.col("px") == pl.col("px").max()).first()
-            ).alias("high_dp"),
-            (
-                decimals.first()
-                if one_text
-                else decimals.filter(pl.col("px") == pl.col("px").min()).first()
-            ).alias("low_dp"),
-            decimals.last().alias("close_dp"),
-            pl.col("sz").sum(),
-            pl.col("buy_sz").sum(),
-            pl.col("nt").sum(),
-            pl.col("buy_nt").sum(),
-            pl.len().alias("trades"),
-            pl.col("is_buy").sum().alias("buys"),
-            pl.col("nt").filter("is_whale").sum().alias("whale_nt"),
-            pl.col("buy_nt").filter("is_whale").sum().alias("whale_buy_nt"),
-            pl.col("is_whale").sum().alias("whales"),
-            pl.col("gap").sum().alias("gaps"),
-        )
-        .sort("start")
-        .collect()
-    )
-    return [_cell(row, ticks) for row in whales.iter_rows(named=True)]
+    cells = ByTime.of(frame["ts"], span_us)
+    price, decimals = cells.values(frame["px"]), cells.values(frame["px_dp"])
+    size, notional = cells.values(frame["sz"]), cells.values(frame["nt"])
+    is_buy = cells.flags(frame["side"]) > 0
+    is_whale = notional >= (least if notional.dtype == object else min(least, INT64_SAFE))
+    is_whale = is_whale.astype(np.bool_)
+    (_, highs), (_, lows) = (cells.extremes(price, kind) for kind in (np.maximum, np.minimum))
 
+    def prices(rows: Ints) -> list[str]:
+        pairs = zip(price[rows].tolist(), decimals[rows].tolist(), strict=True)
+        return [price_text(value, ticks.px_scale, places) for value, places in pairs]
 
-def _cell(row: dict[str, Any], ticks: Ticks) -> Cell:
-    def price(name: str) -> str:
-        return price_text(row[name], ticks.px_scale, row[f"{name}_dp"])
+    def sizes(sums: list[int]) -> list[Decimal]:
+        return [scaled(value, ticks.sz_scale) for value in sums]
 
-    return Cell(
-        start=row["start"],
-        open=price("open"),
-        high=price("high"),
-        low=price("low"),
-        close=price("close"),
-        volume=scaled(row["sz"], ticks.sz_scale),
-        buy_volume=scaled(row["buy_sz"], ticks.sz_scale),
-        notional=scaled(row["nt"], ticks.nt_scale),
-        buy_notional=scaled(row["buy_nt"], ticks.nt_scale),
-        trades=row["trades"],
-        buy_trades=row["buys"],
-        whale_notional=scaled(row["whale_nt"], ticks.nt_scale),
-        whale_buy_notional=scaled(row["whale_buy_nt"], ticks.nt_scale),
-        whale_trades=row["whales"],
-        gaps=row["gaps"],
+    def notionals(sums: list[int]) -> list[Decimal]:
+        return [scaled(value, ticks.nt_scale) for value in sums]
+
+    columns = (
+        cells.starts.tolist(),
+        *(prices(rows) for rows in (cells.firsts, highs, lows, cells.lasts)),
+        sizes(cells.sums(size)),
+        sizes(cells.sums_where(size, is_buy)),
+        notionals(cells.sums(notional)),
+        notionals(cells.sums_where(notional, is_buy)),
+        cells.counts.tolist(),
+        cells.numbers(is_buy),
+        notionals(cells.sums_where(notional, is_whale)),
+        notionals(cells.sums_where(notional, is_whale & is_buy)),
+        cells.numbers(is_whale),
+        cells.numbers(cells.flags(frame["gap"])),
     )
+    return [Cell(*values) for values in zip(*columns, strict=True)]
 
 
 def price_text(value: int, scale: int, decimals: int) -> str:

@@ -38,7 +38,7 @@ class Judged(NamedTuple):
     clock: int | None
 
 
-def judge(stamps: Ints, clock: int | None, jump_us: int) -> Judged:
+def judge(stamps: Ints, clock: int | None, jump_us: int, end_us: int | None = None) -> Judged:
     """Judge records in file order.
 
     Args:
@@ -46,15 +46,18 @@ def judge(stamps: Ints, clock: int | None, jump_us: int) -> Judged:
             clock's.
         clock: the clock before them; None if there was no record yet.
         jump_us: how far ahead of the clock a record may be.
+        end_us: a time that has come behind all of them; it shows about a record far ahead what
+            another record at that time would.
     """
-    if len(stamps) and stamps.min() >= 0:
+    if end_us is None and len(stamps) and stamps.min() >= 0:
         running = np.maximum.accumulate(stamps)
         before = np.concatenate(([running[0] if clock is None else clock], running[:-1]))
         if clock is not None:
             before, running = np.maximum(before, clock), np.maximum(running, clock)
         if not (stamps > before + jump_us).any():
             return Judged(np.arange(len(stamps)), running, [], [], int(running[-1]))
-    return _one_by_one(stamps.tolist(), clock, jump_us)
+    judged = _one_by_one(stamps.tolist(), clock, jump_us)
+    return judged if end_us is None else _ended(judged, stamps, jump_us, end_us)
 
 
 def _one_by_one(stamps: list[int], clock: int | None, jump_us: int) -> Judged:
@@ -85,3 +88,20 @@ def _one_by_one(stamps: list[int], clock: int | None, jump_us: int) -> Judged:
         else:
             accept(index)
     return Judged(np.array(good, np.int64), np.array(times, np.int64), future, held, clock)
+
+
+def _ended(judged: Judged, stamps: Ints, jump_us: int, end_us: int) -> Judged:
+    """What became of the records, once a time has come behind them."""
+    clock = end_us if judged.clock is None else max(judged.clock, end_us)
+    held = judged.held
+    if not held or end_us < stamps[held[0]] - jump_us:
+        return judged._replace(clock=clock)
+    first = int(stamps[held[0]]) if judged.clock is None else judged.clock
+    times = np.maximum.accumulate(np.maximum(stamps[held], first))
+    return Judged(
+        np.concatenate((judged.good, held)),
+        np.concatenate((judged.times, times)),
+        judged.future,
+        [],
+        max(clock, int(times[-1])),
+    )

@@ -43,6 +43,16 @@ def fit(x: Sequence[float], y: Sequence[float]) -> Line | None:
     return Line(slope, min(1.0, sxy * sxy / (sxx * math.fsum(d * d for d in dy))), se)
 
 
+def correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Pearson's correlation; None where one of them does not vary or there are no points."""
+    if not x or min(x) == max(x) or min(y) == max(y):
+        return None
+    dx, dy = _centred(x), _centred(y)
+    both = math.fsum(a * b for a, b in zip(dx, dy, strict=True))
+    sxx, syy = math.fsum(a * a for a in dx), math.fsum(b * b for b in dy)
+    return max(-1.0, min(1.0, both / math.sqrt(sxx * syy)))
+
+
 def _centred(values: Sequence[float]) -> list[float]:
     mean = math.fsum(values) / len(values)
     return [value - mean for value in values]

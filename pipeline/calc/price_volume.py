@@ -25,7 +25,8 @@ Whole = npt.NDArray[np.object_]
 
 _ON_EDGE = 1e-9
 _MANTISSA = 53
-_INT64_BITS = 62
+_INT64_BITS, _SIGNED_BITS = 60, 63
+_LONG_AXIS = 50_000
 
 
 class Bar(NamedTuple):
@@ -103,6 +104,80 @@ def spread(bar: Bar, bins: Bins, shape: Shape) -> list[tuple[int, float]]:
     return [(k, weight / total) for k, weight in zip(inside, weights, strict=True)]
 
 
+class Digits(NamedTuple):
+    """How volumes are written as integers of `number` digits of so many bits, the lowest first.
+
+    The lowest digit counts 2**-exponent. Of `room` rows no sum of digits leaves 64 bits.
+    """
+
+    exponent: int
+    bits: int
+    number: int
+
+    @property
+    def room(self) -> int:
+        """How many rows may be added up."""
+        return 1 << (_SIGNED_BITS - self.bits)
+
+    @property
+    def unit(self) -> int:
+        """The lowest digit counts 1 / unit."""
+        return int(1 << self.exponent)
+
+    @classmethod
+    def of(cls, volumes: Floats) -> Self:
+        """Digits for these volumes, and for about four times as many."""
+        exponent, width = _reach(volumes)
+        bits = _INT64_BITS - volumes.shape[1].bit_length()
+        return cls(exponent, bits, -(-width // bits))
+
+    def hold(self, volumes: Floats) -> bool:
+        """Whether other volumes can be written so too."""
+        exponent, width = _reach(volumes)
+        return exponent <= self.exponent and (
+            width + self.exponent - exponent <= self.bits * self.number
+        )
+
+    def limbs(self, volumes: Floats) -> Ints:
+        """The digits of the volumes bought, then of those sold; by row."""
+        rest = np.ldexp(volumes, self.exponent)
+        digits = []
+        for shift in range((self.number - 1) * self.bits, 0, -self.bits):
+            digit = np.floor(np.ldexp(rest, -shift))
+            rest -= np.ldexp(digit, shift)
+            digits.append(digit)
+        digits.append(rest)
+        limbs = np.stack(digits[::-1], axis=1).astype(np.int64)
+        return limbs.reshape(2 * self.number, volumes.shape[1])
+
+
+def _reach(volumes: Floats) -> tuple[int, int]:
+    """Each volume is a whole number of 2**-exponent, below 2**width of them."""
+    sizes = np.frexp(volumes[volumes > 0])[1]
+    exponent = max(0, _MANTISSA - int(sizes.min(initial=_MANTISSA)))
+    return exponent, max(1, int(sizes.max(initial=0)) + exponent)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a rolling profile holds behind its last bar.
+
+    Attributes:
+        starts: the bars, by when they opened.
+        bare: those of them without price rows.
+        axis: prices, rising.
+        totals: sums of `digits` by place on the axis.
+        rows: how many price rows they are the sums of.
+    """
+
+    starts: list[int]
+    bare: frozenset[int]
+    axis: Floats
+    totals: Ints
+    digits: Digits
+    rows: int
+
+
 @dataclass(frozen=True, slots=True)
 class PriceRows:
     """Price rows by minute, their volumes as integers.
@@ -111,42 +186,46 @@ class PriceRows:
         ts: minute of each row, never falling.
         axis: all prices, rising.
         places: where on it each row's price is.
-        limbs: digits of the volumes bought, then of those sold, the lowest first; by row. So many
-            of them can be added up that no sum of rows leaves 64 bits.
-        bits: of a digit.
-        unit: the lowest digit counts 1 / unit.
+        limbs: the digits of the volumes, by row.
+        digits: what these count.
     """
 
     ts: Ints
     axis: Floats
     places: Ints
     limbs: Ints
-    bits: int
-    unit: int
+    digits: Digits
 
     @classmethod
     def of(cls, ts: Ints, price: Floats, buy_volume: Floats, sell_volume: Floats) -> Self:
         """Rows in order of time."""
         axis, places = np.unique(price, return_inverse=True)
         volumes = np.stack((buy_volume, sell_volume))
-        sizes = np.frexp(volumes[volumes > 0])[1]
-        # each double is a whole number of 2**-exponent
-        exponent = max(0, _MANTISSA - int(sizes.min(initial=_MANTISSA)))
-        width = max(1, int(sizes.max(initial=0)) + exponent)
-        bits = _INT64_BITS - len(ts).bit_length()
-        rest = np.ldexp(volumes, exponent)
-        digits = []
-        for shift in range((width - 1) // bits * bits, 0, -bits):
-            digit = np.floor(np.ldexp(rest, -shift))
-            rest -= np.ldexp(digit, shift)
-            digits.append(digit)
-        digits.append(rest)
-        limbs = np.stack(digits[::-1], axis=1).astype(np.int64)
-        limbs = limbs.reshape(2 * len(digits), len(ts))
-        return cls(ts, axis, places, limbs, bits, 2**exponent)
+        digits = Digits.of(volumes)
+        return cls(ts, axis, places, digits.limbs(volumes), digits)
+
+    @classmethod
+    def behind(
+        cls, held: Held, ts: Ints, price: Floats, buy_volume: Floats, sell_volume: Floats
+    ) -> Self | None:
+        """Rows that are added to what is held, or taken from it; None if they do not go together.
+
+        Prices that nobody needs any more are left out of the axis now and then.
+        """
+        volumes = np.stack((buy_volume, sell_volume))
+        if held.rows + len(ts) > held.digits.room or not held.digits.hold(volumes):
+            return None
+        axis = held.axis
+        if len(axis) > _LONG_AXIS:
+            axis = axis[held.totals.any(axis=0)]
+        places = np.searchsorted(axis, price)
+        if not len(axis) or (axis[np.minimum(places, len(axis) - 1)] != price).any():
+            axis = np.union1d(axis, price)
+            places = np.searchsorted(axis, price)
+        return cls(ts, axis, places, held.digits.limbs(volumes), held.digits)
 
     def sums(self, totals: Ints, firsts: Ints) -> tuple[Whole, Whole]:
-        """Volume, and bought less sold, from each of some places to before the next, x `unit`.
+        """Volume, and bought less sold, from each of some places to before the next, x unit.
 
         Args:
             totals: sums of `limbs` by place.
@@ -157,8 +236,8 @@ class PriceRows:
         added = np.zeros((len(totals), count), np.int64)
         if filled.any():
             added[:, filled] = np.add.reduceat(totals, firsts[:-1][filled], axis=1)
-        digits = len(totals) // 2
-        scales = np.array([1 << self.bits * i for i in range(digits)], dtype=object)[:, None]
+        number, bits = self.digits.number, self.digits.bits
+        scales = np.array([1 << bits * i for i in range(number)], dtype=object)[:, None]
         bought, sold = ((side * scales).sum(axis=0) for side in np.split(added.astype(object), 2))
         return bought + sold, bought - sold
 
@@ -167,7 +246,9 @@ class RollingProfile:
     """The profile of the last `lookback` bars, bar after bar.
 
     Args:
-        rows: price rows of these bars, None to spread every bar.
+        rows: price rows of these bars, None to spread every bar. With `held` only those of bars
+            that come, and of bars that leave, are needed.
+        held: what a profile before this one held; the bars behind these follow here.
     """
 
     def __init__(
@@ -177,6 +258,7 @@ class RollingProfile:
         rows: PriceRows | None,
         lookback: int,
         shape: Shape,
+        held: Held | None = None,
     ) -> None:
         self._bars = bars
         none = np.empty(0)
@@ -187,18 +269,47 @@ class RollingProfile:
         self._lookback = lookback
         self._shape = shape
         self._held = range(0)
+        self._bare: set[int] = set()
+        self._count = 0
         self._totals = np.zeros((len(self._rows.limbs), len(self._rows.axis)), np.int64)
         self._bins: Bins | None = None
         self._firsts = np.empty(0, np.int64)
         self._shares: dict[int, list[tuple[int, float]]] = {}
+        if held is not None:
+            self._take(held, opens)
+
+    def _take(self, held: Held, opens: Ints) -> None:
+        first = int(np.searchsorted(opens, held.starts[0]))
+        self._held = range(first, first + len(held.starts))
+        self._bare = {i for i in self._held if self._bars[i].start in held.bare}
+        self._count = held.rows
+        if held.axis is self._rows.axis:
+            self._totals[:] = held.totals
+            return
+        known = np.isin(held.axis, self._rows.axis, assume_unique=True)
+        places = np.searchsorted(self._rows.axis, held.axis[known])
+        self._totals[:, places] = held.totals[:, known]
+
+    def held(self) -> Held | None:
+        """What is held now; None if that is nothing."""
+        if not self._held:
+            return None
+        starts = [self._bars[i].start for i in self._held]
+        bare = frozenset(self._bars[i].start for i in self._bare)
+        rows = self._rows
+        return Held(starts, bare, rows.axis, self._totals, rows.digits, self._count)
 
     def window(self, last: int) -> Sequence[Bar]:
         """The bars of a profile that ends with the bar of index `last`."""
         return self._bars[max(0, last + 1 - self._lookback) : last + 1]
 
+    def hold(self, last: int) -> None:
+        """Go on to the profile that ends with the bar of index `last`, which never falls."""
+        self._hold(range(max(0, last + 1 - self._lookback), last + 1))
+
     def at(self, last: int, bins: Bins) -> Profile:
         """The profile that ends with the bar of index `last`, which never falls."""
-        self._hold(range(max(0, last + 1 - self._lookback), last + 1))
+        self.hold(last)
         if bins != self._bins:
             self._bins, self._shares = bins, {}
             places = bins.holding(self._rows.axis)
@@ -206,31 +317,39 @@ class RollingProfile:
         volume, signed = self._rows.sums(self._totals, self._firsts)
         more: list[list[float]] = [[] for _ in range(bins.number)]
         more_signed: list[list[float]] = [[] for _ in range(bins.number)]
-        for i in self._held:
-            if self._from[i] == self._to[i]:
-                bar = self._bars[i]
-                if i not in self._shares:
-                    self._shares[i] = spread(bar, bins, self._shape)
-                for k, share in self._shares[i]:
-                    more[k].append(bar.volume * share)
-                    more_signed[k].append((bar.buy_volume - bar.sell_volume) * share)
-        unit = self._rows.unit
+        for i in sorted(self._bare):
+            bar = self._bars[i]
+            if i not in self._shares:
+                self._shares[i] = spread(bar, bins, self._shape)
+            for k, share in self._shares[i]:
+                more[k].append(bar.volume * share)
+                more_signed[k].append((bar.buy_volume - bar.sell_volume) * share)
+        unit = self._rows.digits.unit
         return Profile(bins, _rounded(volume, unit, more), _rounded(signed, unit, more_signed))
 
     def _hold(self, held: range) -> None:
         """Add the bars that have come, take away those that have left."""
         if held.start >= self._held.stop:
             self._totals[:] = 0
+            self._bare.clear()
+            self._count = 0
             self._held = range(held.start, held.start)
-        for i in range(self._held.start, held.start):
-            self._add(i, -1)
-        for i in range(self._held.stop, held.stop):
-            self._add(i, 1)
+        self._add(range(self._held.start, held.start), -1)
+        self._add(range(self._held.stop, held.stop), 1)
         self._held = held
 
-    def _add(self, index: int, times: int) -> None:
-        part = slice(self._from[index], self._to[index])
+    def _add(self, bars: range, times: int) -> None:
+        if not bars:
+            return
+        for i in bars:
+            if times < 0:
+                self._bare.discard(i)
+            elif self._from[i] == self._to[i]:
+                self._bare.add(i)
+        # every row is of one of the bars that follow on from each other
+        part = slice(self._from[bars[0]], self._to[bars[-1]])
         places = self._rows.places[part]
+        self._count += times * len(places)
         for totals, limbs in zip(self._totals, self._rows.limbs, strict=True):
             np.add.at(totals, places, times * limbs[part])
 

@@ -17,30 +17,35 @@ from pipeline.jit import Loops
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+_TOGETHER = 512
+
 _loops = Loops(globals())
 
 
 @_loops.add
-def _scores(rows: Floats, window: int, floor: float) -> Floats:
-    count, width = len(rows) - window, rows.shape[1]
-    found = np.empty((count, width))
-    mean, square = np.empty(width), np.empty(width)
-    for row in range(count):
+def _scores(rows: Floats, window: int, floor: float, found: Floats) -> None:
+    """Scores of one column; many windows are summed side by side, each in its order."""
+    mean, square = np.empty(_TOGETHER), np.empty(_TOGETHER)
+    for low in range(0, len(found), _TOGETHER):
+        # an index that cannot be negative lets the compiler work on several numbers at a time
+        some = np.uint64(min(_TOGETHER, len(found) - low))
         mean[:] = 0.0
         square[:] = 0.0
-        for other in range(row, row + window):
-            for column in range(width):
-                mean[column] += rows[other, column]
-        for column in range(width):
-            mean[column] /= window
-        for other in range(row, row + window):
-            for column in range(width):
-                apart = rows[other, column] - mean[column]
-                square[column] += apart * apart
-        for column in range(width):
-            deviation = max(math.sqrt(square[column] / (window - 1)), floor)
-            found[row, column] = (rows[row + window, column] - mean[column]) / deviation
-    return found
+        for first in range(low, low + window):
+            part = rows[first:]
+            for at in range(some):
+                mean[at] += part[at]
+        for at in range(some):
+            mean[at] /= window
+        for first in range(low, low + window):
+            part = rows[first:]
+            for at in range(some):
+                apart = part[at] - mean[at]
+                square[at] += apart * apart
+        own, scored = rows[low + window :], found[low:]
+        for at in range(some):
+            deviation = max(math.sqrt(square[at] / (window - 1)), floor)
+            scored[at] = (own[at] - mean[at]) / deviation
 
 
 @_loops.add
@@ -78,7 +83,10 @@ def scores(rows: Floats, window: int, floor: float) -> Floats:
         floor: least deviation.
     """
     _loops.compile()
-    return _scores(np.ascontiguousarray(rows), window, floor)
+    found = np.empty((rows.shape[1], len(rows) - window))
+    for column, own in zip(rows.T, found, strict=True):
+        _scores(np.ascontiguousarray(column), window, floor, own)
+    return np.ascontiguousarray(found.T)
 
 
 def fading(values: Floats, clock: Ints, tau_ms: float, before_ms: int, sums: Floats) -> Floats:

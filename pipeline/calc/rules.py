@@ -9,6 +9,7 @@ every part does.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -141,14 +142,25 @@ def evaluate(
 
 
 def _evaluate(parts: Sequence[str], rows: pl.DataFrame) -> list[list[bool | None]]:
-    import duckdb  # noqa: PLC0415  (a tenth of a second that other stages need not spend)
-
-    connection = duckdb.connect()
+    connection = _connection()
+    connection.register("latest", rows)
     try:
-        connection.register("latest", rows)
         return [_column(connection, part) for part in parts]
     finally:
-        connection.close()
+        connection.unregister("latest")
+
+
+_kept = threading.local()
+
+
+def _connection() -> duckdb.DuckDBPyConnection:
+    """A connection of this thread: to make one takes as long as to evaluate all rules."""
+    import duckdb  # noqa: PLC0415  (a tenth of a second that other stages need not spend)
+
+    if not hasattr(_kept, "connection"):
+        _kept.connection = duckdb.connect()
+    found: duckdb.DuckDBPyConnection = _kept.connection
+    return found
 
 
 def _column(connection: duckdb.DuckDBPyConnection, part: str) -> list[bool | None]:

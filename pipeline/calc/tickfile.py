@@ -12,6 +12,7 @@ import base64
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,14 @@ class TickCodec:
     def join(self, first: Ticks, second: Ticks) -> Ticks:
         """One run of trades behind another."""
         return join([first, second])
+
+    def pieces(self, rows: Ticks) -> int:
+        """In how many pieces they lie in memory."""
+        return rows.frame.n_chunks()
+
+    def compact(self, rows: Ticks) -> Ticks:
+        """The same trades in one piece of memory."""
+        return replace(rows, frame=rows.frame.rechunk())
 
     def last_us(self, rows: Ticks) -> int:
         """Time of the last trade, microseconds."""

@@ -8,20 +8,26 @@ from typing import Any, TypeVar
 
 import click
 
-from pipeline.engine.paths import MARKETS, VaultPaths, find_instruments
+from pipeline.engine.paths import MARKETS, TAPE_EXCHANGE, VaultPaths, find_instruments
 from pipeline.errors import MissingInputError
-from pipeline.instrument import Instrument
+from pipeline.instrument import EQUITIES, TAPES, Instrument
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_EXCHANGE, DEFAULT_MARKET = "okx", "perps"
+_FIRST = ("trades", "tape")
+"""Stages that run for every instrument of some market."""
 
 
 def instrument_options(function: F) -> F:
     """Add -i/--instId, --exchange, --market and --all to a command."""
     for option in (
         click.option("--all", "every", is_flag=True, help="Every instrument found under raw/."),
-        click.option("--market", type=click.Choice(MARKETS), help="[default: perps]"),
-        click.option("--exchange", help="Folder under raw/ [default: okx]."),
+        click.option(
+            "--market",
+            type=click.Choice(MARKETS),
+            help="[default: perps; equities where nothing else is meant]",
+        ),
+        click.option("--exchange", help="Folder under raw/ [default: okx; taq for equities]."),
         click.option(
             "-i", "--instId", "inst_ids", multiple=True, metavar="INSTID", help="May be repeated."
         ),
@@ -31,11 +37,17 @@ def instrument_options(function: F) -> F:
 
 
 def choose(
-    vault: Path, inst_ids: tuple[str, ...], exchange: str | None, market: str | None, every: bool
+    vault: Path,
+    inst_ids: tuple[str, ...],
+    exchange: str | None,
+    market: str | None,
+    every: bool,
+    markets: frozenset[str] = frozenset(),
 ) -> list[Instrument]:
     """The instruments that the options name.
 
-    With --all, --exchange and --market narrow the choice.
+    With --all, --exchange and --market narrow the choice. `markets` are those that what is to be
+    done is for: where these are equities alone, equities are meant.
 
     Raises:
         click.UsageError: neither -i nor --all, or both.
@@ -53,14 +65,16 @@ def choose(
             message = f"no instruments under {vault / 'raw'}"
             raise MissingInputError(message, f"flowvault --vault {vault} demo")
         return found
-    chosen = [
-        Instrument(exchange or DEFAULT_EXCHANGE, market or DEFAULT_MARKET, inst_id)
-        for inst_id in inst_ids
-    ]
+    if market is None:
+        is_tape = exchange == TAPE_EXCHANGE or (exchange is None and markets == TAPES)
+        market = EQUITIES if is_tape else DEFAULT_MARKET
+    if exchange is None:
+        exchange = TAPE_EXCHANGE if market == EQUITIES else DEFAULT_EXCHANGE
+    chosen = [Instrument(exchange, market, inst_id) for inst_id in inst_ids]
     known = set(find_instruments(vault))
     paths = VaultPaths(vault)
     for each in chosen:
-        if each not in known and not paths.state("trades", each).is_file():
+        if each not in known and not any(paths.state(n, each).is_file() for n in _FIRST):
             others = sorted(k for k in known if k.inst_id == each.inst_id) or sorted(known)[:1]
             hint = f"flowvault run {others[0].options}" if others else "flowvault demo"
             raise MissingInputError(f"{each.key}: nothing under {vault / 'raw'}", hint)

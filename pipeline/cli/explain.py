@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.engine.spans import Spans
     from pipeline.instrument import Instrument
 
-_DEFAULTS = ("orderflow", "bars")
+_DEFAULTS = ("orderflow", "metrics_daily", "bars")
 _SHOWN = 3
 
 
@@ -36,7 +36,8 @@ _SHOWN = 3
 @click.option(
     "--layer",
     metavar="NAME",
-    help="A layer or a stage [default: orderflow_1m, or bars_1m for an instrument without it].",
+    help="A layer or a stage [default: orderflow_1m, or bars_1m for an instrument without it; "
+    "micro_metrics_daily for equities].",
 )
 @click.option("--digest", is_flag=True, help="Read all that is named and add its SHA-256.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an instrument.")
@@ -65,7 +66,9 @@ def command(
     from pipeline.engine.runner import Vault  # noqa: PLC0415
 
     opened = Vault.open(vault)
-    for instrument in choose(vault, inst_ids, exchange, market, every):
+    asked = None if layer is None else find_layer(layer)
+    markets = frozenset() if asked is None else asked[1].markets
+    for instrument in choose(vault, inst_ids, exchange, market, every, markets):
         there = (n for n in _DEFAULTS if opened.paths.state(n, instrument).is_file())
         name = layer or next(there, _DEFAULTS[-1])
         found = find_layer(name)

@@ -12,19 +12,35 @@ import click
 from pipeline import __version__
 from pipeline.errors import DiskError, FlowvaultError
 from pipeline.stages import SUMMARY
+from pipeline.tables import COMMANDS as TABLES
+from pipeline.tables import SUMMARY as ABOUT_TABLES
 
 _OWN = {
     "run": "Bring every layer up to date, in dependency order.",
+    "follow": "Stay, and carry new data through every layer as it comes.",
     "status": "Show how far each layer is, and what lags or failed.",
     "tail": "Print the last committed rows of a layer.",
     "layers": "Explain the layers: every column, its unit and formula.",
     "sql": "Ask the layers in SQL (DuckDB).",
     "explain": "Show where a row comes from, down to the bytes of raw files.",
+    "report": "Write one HTML page with charts of an instrument: opens offline.",
     "model": "Show the models of trade clusters, and whether their labels last.",
     "rebuild": "Compute layers again from the start and swap them in.",
+    "schedule": "Print or install the line that runs the vault every minute.",
+    "doctor": "Look for what is wrong, or soon will be, and say what to do.",
+    "gc": "Delete raw files that every stage has read, and leftovers of killed runs.",
+    "import": "Bring archives of exchanges and vendors into the vault as raw day files.",
     "demo": "Write a simulated market into the vault to play with.",
 }
 
+
+_EQUITIES = {
+    "equities": "Ask what tape, venues and filings say of a US stock.",
+    **{name: ABOUT_TABLES[name] for name in TABLES},
+}
+
+_MODULES = {"import": "importing"}
+"""Commands whose module cannot have their name."""
 
 _STAGES_OF_THEIR_OWN = ("confluence",)
 """Stages whose command does more than run them."""
@@ -34,14 +50,19 @@ class _Commands(click.Group):
     """Own commands from their modules, and one command generated per stage."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return [*_OWN, *SUMMARY]
+        return [*_OWN, *SUMMARY, *_EQUITIES]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name in _OWN:
-            command: click.Command = import_module(f"pipeline.cli.{cmd_name}").command
+            module = _MODULES.get(cmd_name, cmd_name)
+            command: click.Command = import_module(f"pipeline.cli.{module}").command
             return command
         if cmd_name in _STAGES_OF_THEIR_OWN:
             return import_module(f"pipeline.cli.{cmd_name}").command  # type: ignore[no-any-return]
+        if cmd_name == "equities":
+            return import_module("pipeline.cli.equities").command  # type: ignore[no-any-return]
+        if cmd_name in TABLES:
+            return import_module("pipeline.cli.tables").table_command(cmd_name)  # type: ignore[no-any-return]
         if cmd_name in SUMMARY:
             made: click.Command = import_module("pipeline.cli.run").stage_command(cmd_name)
             return made
@@ -52,6 +73,8 @@ class _Commands(click.Group):
             formatter.write_dl(list(_OWN.items()))
         with formatter.section("Stages (each brings what it reads up to date first)"):
             formatter.write_dl(list(SUMMARY.items()))
+        with formatter.section("US equities, market-wide"):
+            formatter.write_dl(list(_EQUITIES.items()))
 
 
 @click.group(
@@ -64,9 +87,14 @@ class _Commands(click.Group):
     type=click.Path(file_okay=False, path_type=Path),
     help="Root of the vault [default: $FLOWVAULT_VAULT, else ./vault].",
 )
+@click.option(
+    "--log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Append all output to this file, relative to the vault; at 8 MB it becomes FILE.1.",
+)
 @click.version_option(__version__, prog_name="flowvault")
 @click.pass_context
-def cli(ctx: click.Context, vault: Path | None) -> None:
+def cli(ctx: click.Context, vault: Path | None, log: Path | None) -> None:
     r"""Raw exchange trades and books in, proven order-flow layers out.
 
     Each stage reads what is new since its last run, writes closed rows only, and commits rows
@@ -79,10 +107,22 @@ def cli(ctx: click.Context, vault: Path | None) -> None:
       flowvault tail volume -i BTC-USDT-SWAP -n 3
     """
     ctx.obj = (vault or Path(os.environ.get("FLOWVAULT_VAULT") or "vault")).absolute()
+    if log is not None:
+        import_module("pipeline.cli.log").write_to(ctx.obj, log)
 
 
 def main() -> None:
     """Entry point: errors become a message, a hint and an exit status."""
+    try:
+        _main()
+    except SystemExit as stop:
+        log = sys.modules.get("pipeline.cli.log")  # loaded if there is one
+        if log is not None and stop.code:
+            log.write_status(stop.code)
+        raise
+
+
+def _main() -> None:
     try:
         cli.main(prog_name="flowvault", standalone_mode=False)
     except FlowvaultError as error:

@@ -49,7 +49,8 @@ def command(
     opened = Vault.open(vault)
     printer = Printer(as_json=as_json)
     statuses: set[int] = set()
-    instruments = choose(vault, inst_ids, exchange, market, every)
+    markets = frozenset() if stage is None else stages.load(stage).markets
+    instruments = choose(vault, inst_ids, exchange, market, every, markets)
     with printer.progress() as report:
         for instrument in instruments:
             for each in chain:
@@ -64,5 +65,4 @@ def command(
                     statuses.add(error.status)
                     break
                 printer.summary(done)
-                printer.notes(done)
     exit_with_worst(statuses)

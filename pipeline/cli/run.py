@@ -13,14 +13,18 @@ import msgspec
 
 from pipeline import stages
 from pipeline.cli.choose import choose, instrument_options
-from pipeline.errors import DataError, FlowvaultError, MissingInputError
-from pipeline.instrument import Instrument
+from pipeline.engine.paths import TAPE_EXCHANGE
+from pipeline.errors import DataError, FlowvaultError, MissingInputError, UsageError
+from pipeline.instrument import EQUITIES, Instrument
 
 if TYPE_CHECKING:
+    from pipeline.engine.feeds import Outcome
     from pipeline.engine.paths import VaultPaths
-    from pipeline.engine.runner import Report, Summary
+    from pipeline.engine.runner import Report, Summary, Vault
+    from pipeline.engine.state import Counts
     from pipeline.stage import Stage
 
+_ANY: frozenset[str] = frozenset()
 _SEVERITY = (74, 2, 65, 66, 75)
 """When several instruments fail in different ways, the first of these is the exit status."""
 
@@ -62,10 +66,31 @@ def command(
             raise click.UsageError(f"no stage {name!r}; stages: {known}")
     wanted = list(names) or list(stages.SUMMARY)
     chain = [stages.load(n) for n in wanted] if no_upstream else stages.with_upstream(wanted)
-    instruments = choose(vault, inst_ids, exchange, market, every)
+    markets = frozenset.intersection(*(stages.load(n).markets for n in names)) if names else _ANY
+    has_tables = every and not names and market in (None, EQUITIES) and _has_tables(vault, exchange)
+    try:
+        instruments = choose(vault, inst_ids, exchange, market, every, markets)
+    except MissingInputError:
+        if not has_tables:
+            raise
+        instruments = []
     run_all(
-        vault, instruments, chain, every=every, as_json=as_json, give_up_us=give_up_us, asked=names
+        vault,
+        instruments,
+        chain,
+        every=every,
+        as_json=as_json,
+        give_up_us=give_up_us,
+        asked=names,
+        with_tables=has_tables,
     )
+
+
+def _has_tables(vault: Path, exchange: str | None) -> bool:
+    """Whether there is anything for the market-wide tables."""
+    from pipeline.engine.tables import are_here  # noqa: PLC0415
+
+    return exchange in (None, TAPE_EXCHANGE) and are_here(vault)
 
 
 _UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
@@ -87,9 +112,10 @@ def duration_us(text: str | None) -> int | None:
 
 def stage_command(name: str) -> click.Command:
     """The command of one stage."""
+    example = "AIG" if "US equities" in stages.SUMMARY[name] else "BTC-USDT-SWAP"
 
     @click.command(
-        name, help=stages.SUMMARY[name], epilog=f"Example: flowvault {name} -i BTC-USDT-SWAP"
+        name, help=stages.SUMMARY[name], epilog=f"Example: flowvault {name} -i {example}"
     )
     @instrument_options
     @click.option("--no-upstream", is_flag=True, help="Do not run the stages it reads first.")
@@ -107,7 +133,7 @@ def stage_command(name: str) -> click.Command:
         chain = [stages.load(name)] if no_upstream else stages.with_upstream([name])
         run_all(
             vault,
-            choose(vault, inst_ids, exchange, market, every),
+            choose(vault, inst_ids, exchange, market, every, stages.load(name).markets),
             chain,
             every=every,
             as_json=as_json,
@@ -127,34 +153,69 @@ def run_all(
     give_up_us: int | None = None,
     asked: tuple[str, ...] = (),
     quiet: bool = False,
+    with_tables: bool = False,
 ) -> None:
     """Run stages for instruments; print a line for each, exit with the worst status."""
-    from pipeline.engine.presence import applies, lacking  # noqa: PLC0415
-    from pipeline.engine.runner import Vault, is_too_bad, run_stages  # noqa: PLC0415
+    from pipeline.engine.runner import Vault  # noqa: PLC0415
 
     vault = Vault.open(root)
-    statuses: set[int] = set()
     printer = Printer(as_json=as_json)
     with printer.progress() as report:
-        for instrument in instruments:
-            chosen = [s for s in chain if applies(vault.paths, s, instrument)]
-            if not chosen and not every:
-                printer.error(_nothing_to_read(vault.paths, chain, instrument))
-                statuses.add(MissingInputError.status)
-            idle = [s for s in chain if s.name in asked and s.inputs and s not in chosen]
-            chosen += [s for s in idle if chosen and lacking(vault.paths, s, instrument)]
-            for done in run_stages(vault, chosen, instrument, report, give_up_us, asked):
-                if isinstance(done, FlowvaultError):
-                    printer.error(done)
-                    statuses.add(done.status)
-                    continue
-                if not quiet:
-                    printer.summary(done)
-                printer.notes(done)
-                if stages.load(done.stage).raw_kind and is_too_bad(done.counts):
-                    printer.error(_too_bad(done, root))
-                    statuses.add(65)
+        statuses = run_instruments(
+            vault,
+            instruments,
+            chain,
+            printer,
+            report,
+            every=every,
+            give_up_us=give_up_us,
+            asked=asked,
+            quiet=quiet,
+        )
+        if with_tables:
+            from pipeline import tables  # noqa: PLC0415
+            from pipeline.cli.tables import bring_up  # noqa: PLC0415
+
+            statuses |= bring_up(vault, list(tables.all_tables()), printer, report)
     exit_with_worst(statuses)
+
+
+def run_instruments(
+    vault: Vault,
+    instruments: list[Instrument],
+    chain: list[Stage[Any, Any]],
+    printer: Printer,
+    report: Report | None,
+    *,
+    every: bool = False,
+    give_up_us: int | None = None,
+    asked: tuple[str, ...] = (),
+    quiet: bool = False,
+) -> set[int]:
+    """Run stages for instruments; print a line for each; the statuses of what went wrong."""
+    from pipeline.engine.presence import applies, lacking  # noqa: PLC0415
+    from pipeline.engine.runner import is_too_bad, run_stages  # noqa: PLC0415
+
+    statuses: set[int] = set()
+    for instrument in instruments:
+        chosen = [s for s in chain if applies(vault.paths, s, instrument)]
+        if not chosen and not every:
+            error = _nothing_to_do(vault.paths, chain, instrument, asked)
+            printer.error(error)
+            statuses.add(error.status)
+        fitting = [s for s in chain if instrument.market in s.markets]
+        idle = [s for s in fitting if s.name in asked and s.inputs and s not in chosen]
+        chosen += [s for s in idle if chosen and lacking(vault.paths, s, instrument)]
+        for done in run_stages(vault, chosen, instrument, report, give_up_us, asked):
+            if isinstance(done, FlowvaultError):
+                printer.error(done)
+                statuses.add(done.status)
+                continue
+            printer.summary(done, quiet=quiet)
+            if stages.load(done.stage).raw_kind and is_too_bad(done.counts):
+                printer.error(too_bad(done.instrument, done.counts, vault.root))
+                statuses.add(65)
+    return statuses
 
 
 def exit_with_worst(statuses: set[int]) -> None:
@@ -164,19 +225,28 @@ def exit_with_worst(statuses: set[int]) -> None:
             sys.exit(status)
 
 
-def _nothing_to_read(
-    paths: VaultPaths, chain: list[Stage[Any, Any]], instrument: Instrument
-) -> MissingInputError:
-    kinds = [stage.raw_kind for stage in chain if stage.raw_kind]
+def _nothing_to_do(
+    paths: VaultPaths,
+    chain: list[Stage[Any, Any]],
+    instrument: Instrument,
+    asked: tuple[str, ...],
+) -> FlowvaultError:
+    """Why there is no stage to run: they are for other markets, or nothing is there to read."""
+    fitting = [stage for stage in chain if instrument.market in stage.markets]
+    others = sorted({market for name in asked for market in stages.load(name).markets})
+    if asked and instrument.market not in others:
+        what = f"{', '.join(asked)} of {instrument.key}: for {' and '.join(others)} only"
+        return UsageError(what, f"flowvault run {instrument.options}")
+    kinds = [stage.raw_kind for stage in fitting if stage.raw_kind]
     folders = " or ".join(str(paths.raw(instrument, kind)) for kind in kinds)
     return MissingInputError(f"{instrument.key}: there is no {folders}", "flowvault status")
 
 
-def _too_bad(summary: Summary, root: Path) -> DataError:
-    counts = summary.counts
-    folder = root / "quarantine" / summary.instrument.exchange
+def too_bad(instrument: Instrument, counts: Counts, root: Path) -> DataError:
+    """What is said when more than one line in a hundred was bad."""
+    folder = root / "quarantine" / instrument.exchange
     return DataError(
-        f"{summary.instrument.key}: {counts.bad} of {counts.rows_in} records were bad "
+        f"{instrument.key}: {counts.bad} of {counts.rows_in} records were bad "
         f"(more than 1 %); the others are committed, the bad ones are under {folder}",
         "look at the reasons there, mend the collector",
     )
@@ -227,37 +297,51 @@ class Printer:
 
             yield report
 
-    def summary(self, summary: Summary) -> None:
-        """Print what a stage did."""
-        counts, instrument = summary.counts, summary.instrument
+    def summary(self, summary: Summary, *, quiet: bool = False) -> None:
+        """Print what a stage did, and its notes; if quiet only these."""
+        instrument = summary.instrument
+        names: dict[str, str | None] = {
+            "exchange": instrument.exchange,
+            "market": instrument.market,
+            "instId": instrument.inst_id,
+        }
+        if not quiet:
+            self._line(summary.stage, instrument.key, names, summary.counts, summary.seconds)
+        for note in summary.notes:
+            click.echo(f"flowvault: {summary.stage} of {instrument.key}: {note}", err=True)
+
+    def table(self, done: Outcome, *, quiet: bool = False) -> None:
+        """The same for a market-wide table or a feed, which is of no single instrument."""
+        names: dict[str, str | None] = {"exchange": None, "market": EQUITIES, "instId": None}
+        if not quiet:
+            self._line(done.name, EQUITIES, names, done.counts, done.seconds)
+        for note in done.notes:
+            click.echo(f"flowvault: {done.name}: {note}", err=True)
+
+    def _line(
+        self, stage: str, key: str, names: dict[str, str | None], counts: Counts, seconds: float
+    ) -> None:
         if self.as_json:
             line = {
-                "stage": summary.stage,
-                "exchange": instrument.exchange,
-                "market": instrument.market,
-                "instId": instrument.inst_id,
+                "stage": stage,
+                **names,
                 "rows_in": counts.rows_in,
                 "rows_out": counts.rows_out,
                 "late": counts.late,
                 "duplicate": counts.duplicate,
                 "bad": counts.bad,
-                "seconds": round(summary.seconds, 3),
+                "seconds": round(seconds, 3),
             }
             click.echo(msgspec.json.encode(line))
-        else:
-            if not self.headed:
-                head = "".join(f"{name:>10}" for name in self._COLUMNS)
-                self._say(f"{'stage':<14}{'instrument':<28}{head}")
-                self.headed = True
-            numbers = (counts.rows_in, counts.rows_out, counts.late, counts.duplicate, counts.bad)
-            cells = "".join(f"{number:>10,}" for number in numbers)
-            self._say(f"{summary.stage:<14}{instrument.key:<28}{cells}{summary.seconds:>10.2f}")
-
-    def notes(self, summary: Summary) -> None:
-        """Print what there is to say about a stage."""
-        for note in summary.notes:
-            where = f"{summary.stage} of {summary.instrument.key}"
-            click.echo(f"flowvault: {where}: {note}", err=True)
+            return
+        if not self.headed:
+            head = "".join(f"{name:>10}" for name in self._COLUMNS)
+            self._say(f"{'stage':<14}{'instrument':<28}{head}")
+            self.headed = True
+        numbers = (counts.rows_in, counts.rows_out, counts.late, counts.duplicate, counts.bad)
+        cells = "".join(f"{number:>10,}" for number in numbers)
+        # a long name takes its room from the instrument's column
+        self._say(f"{f'{stage:<13} {key}':<42}{cells}{seconds:>10.2f}")
 
     def _say(self, line: str) -> None:
         """Print a line above the progress display, if that shares the terminal."""

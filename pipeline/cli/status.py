@@ -12,10 +12,7 @@ from pipeline import stages
 from pipeline.cli.choose import instrument_options
 from pipeline.engine.paths import VaultPaths, find_instruments
 from pipeline.errors import FlowvaultError, MissingInputError
-from pipeline.instrument import Instrument
-
-_STALLED_US = 120_000_000
-"""An input this far behind the most advanced one is named as what a stage waits for."""
+from pipeline.instrument import EQUITIES, Instrument
 
 
 @click.command(epilog="Example: flowvault status --json")
@@ -45,7 +42,9 @@ def command(
         and exchange in (None, each.exchange)
         and market in (None, each.market)
     ]
-    if not chosen:
+    is_everything = not inst_ids and exchange is None and market in (None, EQUITIES)
+    beside = _market_wide(vault) if is_everything else []
+    if not chosen and not beside:
         raise MissingInputError(f"no such instruments under {vault / 'raw'}", "flowvault demo")
     lines = [
         line
@@ -53,7 +52,7 @@ def command(
         for stage in stages.all_stages()
         if applies(paths, stage, instrument)
         for line in _describe(paths, stage, instrument)
-    ]
+    ] + beside
     if as_json:
         for line in lines:
             click.echo(msgspec.json.encode(line))
@@ -61,8 +60,18 @@ def command(
     _print(lines)
 
 
+def _market_wide(vault: Path) -> list[dict[str, Any]]:
+    """One line per feed and layer of the market-wide tables, if there are any."""
+    from pipeline.engine.tables import are_here  # noqa: PLC0415
+    from pipeline.engine.tablestatus import describe  # noqa: PLC0415
+
+    head = {"exchange": None, "market": EQUITIES, "instId": None}
+    return [{**line, **head} for line in describe(vault)] if are_here(vault) else []
+
+
 def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dict[str, Any]]:
     """One line per layer of a stage; late, duplicate and bad are counted once, at the first."""
+    from pipeline.engine.progress import unread_bytes, waiting  # noqa: PLC0415
     from pipeline.engine.rows import stamp  # noqa: PLC0415
     from pipeline.engine.runner import read_state  # noqa: PLC0415
 
@@ -83,14 +92,14 @@ def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dic
     mark = state.watermark_us
     behind: dict[str, Any] = {}
     if stage.raw_kind:
-        behind["unread_bytes"] = _unread(paths, state, stage.raw_kind, instrument)
+        behind["unread_bytes"] = unread_bytes(paths, state, stage.raw_kind, instrument)
     elif stage.source:
         feeder, mark_there = above[stage.source], state.upstream.get(stage.source)
         if feeder is not None:
             read = mark_there.position if mark_there is not None else 0
             behind["unread_rows"] = feeder.parts[stage.source].rows - read
     else:
-        behind |= _waiting(state, above)
+        behind |= waiting(state, above, instrument)
     lines = []
     for layer in stage.layers:
         own = state.layers.get(layer.name)
@@ -108,7 +117,7 @@ def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dic
     if stage.raw_kind:
         counts = state.counts
         lines[0] |= {"late": counts.late, "duplicate": counts.duplicate, "bad": counts.bad}
-        lines[0]["held"] = int(state.carry.get("held") is not None)
+        lines[0]["held"] = int(bool(state.carry.get("held")))
     return lines
 
 
@@ -118,70 +127,40 @@ def _state_of(paths: VaultPaths, layer: str, instrument: Instrument) -> Any:
     return read_state(paths.state(stages.owner(layer).name, instrument))
 
 
-def _waiting(state: Any, above: dict[str, Any]) -> dict[str, Any]:
-    """How far a joined stage is behind its most advanced input, and for which one it waits."""
-    marks = {
-        name: each.watermark_us
-        for name, each in above.items()
-        if name in state.upstream and each is not None
-    }
-    furthest = max((at for at in marks.values() if at is not None), default=None)
-    if furthest is None:
-        return {"behind_s": None}
-    own = state.watermark_us
-    found: dict[str, Any] = {"behind_s": None if own is None else (furthest - own) / 1e6}
-    slowest = min(marks, key=lambda name: marks[name] or 0)
-    slow = marks[slowest]
-    if slow is None or furthest - slow > _STALLED_US:
-        found["waits_for"] = slowest
-    given_up = {name: spans for name, spans in state.given_up.items() if spans}
-    if given_up:
-        found["given_up"] = {name: len(spans) for name, spans in given_up.items()}
-    return found
-
-
-def _unread(paths: VaultPaths, state: Any, kind: str, instrument: Instrument) -> int:
-    """Bytes on disk that no run has looked at (compressed bytes of compressed files)."""
-    from pipeline.engine.rawfiles import day_files  # noqa: PLC0415
-
-    marks = {mark.day: mark for mark in state.raw.get(kind, [])}
-    unread = 0
-    for file in day_files(paths.raw(instrument, kind)):
-        mark = marks.get(file.day)
-        if mark is None:
-            unread += file.size
-        elif file.encoding:
-            unread += max(0, file.size - mark.size)
-        else:
-            unread += max(0, file.size - mark.offset)
-    return unread
-
-
 def _print(lines: list[dict[str, Any]]) -> None:
-    shown = None
+    shown, width = None, max(16, *(1 + len(line["layer"]) for line in lines))
     for line in lines:
-        key = f"{line['exchange']}/{line['market']}/{line['instId']}"
+        names = (line["exchange"], line["market"], line["instId"])
+        key = "/".join(name for name in names if name)
         if key != shown:
             click.echo(key if shown is None else f"\n{key}")
-            click.echo(f"  {'layer':<16}{'rows':>12}  {'last row':<26}{'behind':>14}")
+            click.echo(f"  {'layer':<{width}}{'rows':>12}  {'last row':<26}{'behind':>14}")
             shown = key
         if "error" in line:
-            click.echo(f"  {line['layer']:<16}{line['error']}")
+            click.echo(f"  {line['layer']:<{width}}{line['error']}")
             continue
         behind = _behind(line)
-        last = line["last_row"] or "-"
+        last = line.get("last_row") or "-"
         notes = [f"{line[n]:,} {n}" for n in ("late", "duplicate", "bad", "held") if line.get(n)]
         if "waits_for" in line:
             notes.append(f"waits for {line['waits_for']} (or: flowvault run --give-up 5m)")
+        notes += (
+            [f"{line['gone_files']:,} raw files gone, rows kept"] if line.get("gone_files") else []
+        )
         notes += [f"went on without {name}" for name in line.get("given_up", ())]
         note = "  " + ", ".join(notes) if notes else ""
-        click.echo(f"  {line['layer']:<16}{line['rows']:>12,}  {last:<26}{behind:>14}{note}")
+        rows = f"{line['rows']:>12,}"
+        click.echo(f"  {line['layer']:<{width}}{rows}  {last:<26}{behind:>14}{note}")
 
 
 def _behind(line: dict[str, Any]) -> str:
     """How far a layer is behind what it reads."""
     if "unread_bytes" in line:
         return f"{line['unread_bytes']:,} B"
+    if "unread_files" in line:
+        return f"{line['unread_files']:,} files"
+    if "is_current" in line:
+        return "-" if line["is_current"] else "to be made"
     if "unread_rows" in line:
         return f"{line['unread_rows']:,} rows"
     seconds = line.get("behind_s")

@@ -48,7 +48,7 @@ def command(
         raise click.UsageError(f"no layer {layer!r}; layers: {known}")
     if human and found[0].name not in _HUMAN:
         raise click.UsageError(f"--human knows {', '.join(_HUMAN)}; {found[0].name} is JSON only")
-    instruments = choose(vault, inst_ids, exchange, market, every)
+    instruments = choose(vault, inst_ids, exchange, market, every, found[1].markets)
     if follow and len(instruments) > 1:
         raise click.UsageError("-f follows one instrument")
     for instrument in instruments:

@@ -20,6 +20,7 @@ _SIMPLE: dict[str, Any] = {
     "bool": pl.Boolean,
     "string": pl.String,
     "list": pl.String,  # of objects, in a JSONL layer: handed on as JSON
+    "date": pl.Date,
     "timestamp[us, UTC]": pl.Datetime("us", "UTC"),
 }
 
@@ -45,6 +46,14 @@ class FrameCodec:
     def join(self, first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
         """`second` behind `first`."""
         return pl.concat([first, second])
+
+    def pieces(self, rows: pl.DataFrame) -> int:
+        """In how many pieces they lie in memory."""
+        return rows.n_chunks()
+
+    def compact(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The same rows in one piece of memory."""
+        return rows.rechunk()
 
     def last_us(self, rows: pl.DataFrame) -> int | None:
         """Time of the last row, microseconds; None if it carries none."""

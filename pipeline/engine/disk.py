@@ -10,15 +10,20 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 
 _WINDOWS = sys.platform == "win32"
 _BINARY = getattr(os, "O_BINARY", 0)
+_SIDE_BY_SIDE = 8
 _REPLACE_TRIES, _REPLACE_WAIT_S = 12, 0.2
 """On Windows a virus scanner or a reader may hold a file for a moment; wait about 2.5 s."""
 
 
-def write_at(path: Path, offset: int, data: bytes) -> None:
+def write_at(path: Path, offset: int, data: bytes | memoryview) -> None:
     """Write bytes at an offset of a file, creating it if need be. Nothing else is changed."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o644)
     try:
@@ -69,6 +74,26 @@ def replace(source: Path, target: Path) -> None:
             return
 
 
+def place(source: Path, target: Path) -> None:
+    """Rename to a name that nobody has, in one step.
+
+    Raises:
+        FileExistsError: somebody has it by now; nothing was changed.
+    """
+    if not _WINDOWS:
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if target.exists():
+                raise FileExistsError(target) from None
+        else:
+            source.unlink()
+            return
+    source.rename(target)
+
+
 def remove(path: Path) -> None:
     """Delete a file; it is fine if it is gone, or if Windows still has it open in a reader."""
     try:
@@ -76,6 +101,12 @@ def remove(path: Path) -> None:
     except PermissionError:
         if not _WINDOWS:
             raise
+
+
+def remove_empty(path: Path) -> None:
+    """Delete a directory unless something is in it, or it is gone."""
+    with suppress(OSError):
+        path.rmdir()
 
 
 def remove_tree(path: Path) -> None:
@@ -103,8 +134,63 @@ def sync_path(path: Path, root: Path) -> None:
         sync_dir(path)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write and sync a whole new file; the caller renames it into place."""
+def write_new(path: Path, data: bytes) -> None:
+    """Write a whole new file that the caller syncs, then renames into place."""
     write_at(path, 0, data)
     truncate(path, len(data))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write and sync a whole new file; the caller renames it into place."""
+    write_new(path, data)
     sync(path)
+
+
+class Unsynced:
+    """What has been written and would not survive a power cut yet.
+
+    It is made durable together: a disk that is asked for everything at once answers in little
+    more than the time of one request. What is last in a commit may come after it.
+    """
+
+    def __init__(self, *, is_last: bool = False) -> None:
+        self.is_last = is_last
+        self._files: dict[Path, None] = {}
+        self._folders: dict[Path, None] = {}
+
+    def file(self, path: Path) -> None:
+        """A file's content is to be made durable."""
+        self._files[path] = None
+
+    def folder(self, path: Path) -> None:
+        """A directory's entries are to be made durable."""
+        self._folders[path] = None
+
+    def settle(self) -> None:
+        """Make it durable.
+
+        Raises:
+            OSError: some of it could not be; none of it may then be relied on.
+        """
+        jobs: list[Callable[[], None]] = [partial(sync, path) for path in self._files]
+        jobs += [partial(sync_dir, path) for path in self._folders]
+        self._files.clear()
+        self._folders.clear()
+        if len(jobs) == 1:
+            jobs[0]()
+        elif jobs:
+            shares = [jobs[start::_SIDE_BY_SIDE] for start in range(_SIDE_BY_SIDE)]
+            waiting = [_syncers().submit(_all, share) for share in shares if share]
+            wait(waiting)
+            for each in waiting:
+                each.result()
+
+
+def _all(jobs: Sequence[Callable[[], None]]) -> None:
+    for job in jobs:
+        job()
+
+
+@cache
+def _syncers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="sync")

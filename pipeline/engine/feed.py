@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.engine.rawfiles import DayFile, chunks, day_files
+from pipeline.engine.rawfiles import DayFile, DayFolder, chunks, is_whole
 from pipeline.engine.state import NOT_TO_THE_END, FileMark
 from pipeline.errors import DataError
 from pipeline.raw.block import Block
@@ -68,12 +68,33 @@ class RawFeed:
 
     `marks` describes what has been handed out. Blocks may be decoded ahead of being committed,
     so a commit takes the copy that came with its last block, not `marks` itself.
+
+    Attributes:
+        tells_ends: behind the last line of a file that will not grow comes a block that says so.
+            That is one that a later day has followed, or a compressed one that is whole.
     """
 
     folder: Path
     root: Path
     rebuild_hint: str
     marks: list[FileMark] = field(default_factory=list)
+    tells_ends: bool = False
+
+    def __post_init__(self) -> None:
+        """Look at the folder as often as blocks are asked for."""
+        self._days = DayFolder(self.folder)
+
+    def unread(self) -> int:
+        """About how many bytes of the newest file are not read; 0 if it is as it was before."""
+        files = self._days.files()
+        if not files:
+            return 0
+        newest, mark = files[-1], self.marks[-1] if self.marks else None
+        if mark is None or mark.name != newest.path.name:
+            return newest.size + 1
+        if (mark.size, mark.mtime_ns) == (newest.size, newest.mtime_ns):
+            return 0
+        return max(1, newest.size - (mark.size if newest.encoding else mark.offset))
 
     @property
     def block_bytes(self) -> int:
@@ -99,13 +120,14 @@ class RawFeed:
         Raises:
             DataError: a consumed file is not what it was.
         """
-        files = day_files(self.folder)
+        files = self._days.files()
         by_day = {mark.day: mark for mark in self.marks}
         newest = files[-1].day if files else ""
         last_day = self.marks[-1].day if self.marks else ""
         for file in files:
             mark = by_day.get(file.day)
             is_open = file.day == newest
+            looked = None if mark is None else (mark.name, mark.size, mark.mtime_ns)
             if mark is None:
                 if file.day < last_day:
                     raise self._refuse(file, "appeared after a later day had been read")
@@ -116,6 +138,17 @@ class RawFeed:
                 yield from self._continue(file, mark, is_open=is_open)
             else:
                 self._check_finished(file, mark)
+            is_new = looked != (file.path.name, file.size, file.mtime_ns)
+            if self.tells_ends and self._ends(file, mark, is_open=is_open, is_new=is_new):
+                mark.ended = True
+                source = file.path.relative_to(self.root).as_posix()
+                yield Block(b"", source, file.day, mark.offset, ended=True)
+
+    def _ends(self, file: DayFile, mark: FileMark, *, is_open: bool, is_new: bool) -> bool:
+        """Whether it has to be told now that a file will not grow."""
+        if mark.ended or mark is not self.marks[-1]:
+            return False
+        return not is_open or (is_new and is_whole(file))
 
     def _continue(self, file: DayFile, mark: FileMark, *, is_open: bool) -> Iterator[Block]:
         same_look = (file.path.name, file.size, file.mtime_ns) == (

@@ -7,14 +7,14 @@ up: the windows then go on without it, as long as it stays behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from pipeline import stages
+from pipeline.engine.outputs import Outputs
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.readers import (
     DocumentReader,
@@ -46,7 +46,7 @@ class Window:
 
 @dataclass
 class Join:
-    """The windows that are complete now.
+    """The windows that are complete now; asked again when the layers have grown, the next ones.
 
     Attributes:
         above: the states of the stages behind the inputs, by layer.
@@ -55,6 +55,7 @@ class Join:
         start_us: where the last window ended; None before the first.
         give_up_us: how far an input may fall behind the most advanced one before the windows go
             on without it; None: never.
+        held: what the stages behind the inputs hold in memory, by layer.
         given_up: the inputs that were given up in these windows, with the time from which on.
     """
 
@@ -66,8 +67,11 @@ class Join:
     marks: dict[str, RowMark]
     start_us: int | None
     give_up_us: int | None = None
+    held: Mapping[str, Outputs] = field(default_factory=dict)
     given_up: dict[str, int] = field(default_factory=dict)
     _needs: dict[str, int] = field(default_factory=dict)
+    _readers: dict[str, Reader] = field(default_factory=dict)
+    _files: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Go on from the marks."""
@@ -79,11 +83,12 @@ class Join:
         """All complete windows in order; each holds about as many rows as one file has."""
         if not self.inputs:
             return
+        self._extend()
         if not self.grid_us:
             alone = len(self.inputs) == 1
             yield from self._row_by_row() if alone else self._driven()
             return
-        readers = {each.layer: self._reader(each) for each in self.inputs}
+        readers = self._readers
         limit = self._limit()
         start = BEGINNING_US if self.start_us is None else self.start_us
         while start < limit:
@@ -98,16 +103,35 @@ class Join:
             if end <= start:
                 return
             yield self._window(readers, start, end)
-            start = end
+            self.start_us = start = end
+
+    def _extend(self) -> None:
+        """Go on with the layers as they are now."""
+        for each in self.inputs:
+            names = (each.layer,) if each.timed_by is None else (each.layer, each.timed_by)
+            for name in names:
+                if name in self._readers:
+                    self._readers[name].extend(self.above[name], self._length(name))
+                else:
+                    columns = each.columns if name == each.layer else ("last_id",)
+                    self._readers[name] = self._reader(name, columns)
+
+    def load(self) -> None:
+        """Load the rows that the next windows are going to look back on."""
+        self._extend()
+        if self.grid_us or len(self.inputs) > 1:
+            for reader in self._readers.values():
+                while not reader.exhausted:
+                    reader.load()
 
     def _row_by_row(self) -> Iterator[Window]:
         """For a stage without a grid: the rows of its one input, as soon as they are there."""
         (each,) = self.inputs
-        rows = self._parts(each.layer, each.columns)
+        rows = self._parts(each.layer)
         reader: RowReader | TimedReader = RowReader(rows)
         names = [each.layer]
         if each.timed_by is not None:
-            reader = TimedReader(rows, self._parts(each.timed_by, ("last_id",)))
+            reader = TimedReader(rows, self._parts(each.timed_by))
             names.append(each.timed_by)
         reached = BEGINNING_US if self.start_us is None else self.start_us
         for frame, complete_us in reader.chunks():
@@ -116,12 +140,13 @@ class Join:
             if frame.height or reached > before:
                 given = Joined({each.layer: frame}, before, reached)
                 yield Window(given, frame.height, partial(_as_they_are, positions))
+                self.start_us = reached
 
     def _driven(self) -> Iterator[Window]:
         """For a stage without a grid and with several inputs: the rows of the first drive it."""
         first, *others = self.inputs
-        driver = self._parts(first.layer, first.columns)
-        readers = {each.layer: self._reader(each) for each in others}
+        driver = self._parts(first.layer)
+        readers = {each.layer: self._readers[each.layer] for each in others}
         limit = self._limit()
         start = BEGINNING_US if self.start_us is None else self.start_us
         is_last = False
@@ -147,7 +172,7 @@ class Join:
             given_up = {name: at for name, at in self.given_up.items() if at < end}
             release = partial(self._release_driven, driver, readers, end)
             yield Window(Joined(frames, start, end, given_up), count, release)
-            start = end
+            self.start_us = start = end
 
     def _release_driven(
         self, driver: PartsReader, readers: dict[str, Reader], end: int, needs: dict[str, int]
@@ -211,22 +236,30 @@ class Join:
             return reach
         return max(reach // each.cell_us * each.cell_us, each.known_us or BEGINNING_US)
 
-    def _reader(self, each: Input) -> Reader:
-        layer, _ = stages.layers()[each.layer]
-        if layer.format == "parquet":
-            return self._parts(each.layer, each.columns)
-        folder = self.vault.derived(layer.folder, self.instrument)
-        if layer.format == "json":
-            return DocumentReader(folder, layer, self.above[each.layer])
-        path = folder / layer.file
-        above, mark = self.above[each.layer], self.marks[each.layer].position
-        length = above.outputs.get(self.vault.relative(path), 0)
-        return JsonlReader(path, layer, above, length, each.columns, mark)
+    def _parts(self, name: str) -> PartsReader:
+        reader = self._readers[name]
+        if not isinstance(reader, PartsReader):
+            raise TypeError(f"layer {name} is not Parquet")
+        return reader
 
-    def _parts(self, name: str, columns: tuple[str, ...]) -> PartsReader:
+    def _reader(self, name: str, columns: tuple[str, ...]) -> Reader:
         layer, _ = stages.layers()[name]
-        folder: Path = self.vault.derived(layer.folder, self.instrument)
-        return PartsReader(folder, layer, self.above[name], columns, self.marks[name].position)
+        folder = self.vault.derived(layer.folder, self.instrument)
+        above, mark, held = self.above[name], self.marks[name].position, self.held.get(name)
+        if layer.format == "parquet":
+            return PartsReader(folder, layer, above, columns, mark, held)
+        if layer.format == "json":
+            return DocumentReader(folder, layer, above, held)
+        length = self._length(name)
+        return JsonlReader(folder / layer.file, layer, above, length, columns, mark, held)
+
+    def _length(self, name: str) -> int:
+        """Committed bytes of a JSONL layer."""
+        if name not in self._files:
+            layer, _ = stages.layers()[name]
+            path = self.vault.derived(layer.folder, self.instrument) / layer.file
+            self._files[name] = self.vault.relative(path)
+        return self.above[name].outputs.get(self._files[name], 0)
 
 
 def _as_they_are(positions: dict[str, int], needs: dict[str, int]) -> dict[str, int]:

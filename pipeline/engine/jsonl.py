@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.engine import disk
+from pipeline.engine.disk import Unsynced
 from pipeline.errors import StateError
 
 
@@ -43,17 +44,32 @@ class JsonlOutput:
         """Whether rows wait to be written."""
         return bool(self._pending)
 
-    def write(self) -> int:
-        """Make the pending rows durable behind the committed ones; returns the new length."""
+    @property
+    def end(self) -> int:
+        """The length once the pending rows are written."""
+        return self.length + sum(map(len, self._pending))
+
+    def read(self, start: int, end: int) -> bytes:
+        """Bytes of rows, committed or not."""
+        if start >= self.length:
+            return b"".join(self._pending)[start - self.length : end - self.length]
+        with self.path.open("rb") as stream:
+            stream.seek(start)
+            data = stream.read(min(end, self.length) - start)
+        is_whole = start + len(data) == self.length
+        return data + self.read(self.length, end) if is_whole and end > self.length else data
+
+    def write(self, unsynced: Unsynced) -> int:
+        """Write the pending rows behind the committed ones; returns the new length."""
         if self._pending:
             is_new = not self.path.exists()
             disk.make_dir(self.path.parent)
             data = b"".join(self._pending)
             disk.write_at(self.path, self.length, data)
             disk.truncate(self.path, self.length + len(data))
-            disk.sync(self.path)
+            unsynced.file(self.path)
             if is_new:
-                disk.sync_dir(self.path.parent)
+                unsynced.folder(self.path.parent)
             self.length += len(data)
             self._pending.clear()
         return self.length

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import polars as pl
 
 from pipeline.engine import disk
+from pipeline.engine.disk import Unsynced
 from pipeline.engine.state import Parts
 from pipeline.errors import StateError
 
@@ -43,6 +44,12 @@ class Codec(Protocol[R]):
 
     def join(self, first: R, second: R) -> R:
         """`second` behind `first`."""
+
+    def pieces(self, rows: R) -> int:
+        """In how many pieces they lie in memory."""
+
+    def compact(self, rows: R) -> R:
+        """The same rows in one piece of memory."""
 
     def last_us(self, rows: R) -> int | None:
         """Time of the last row, microseconds; None if it carries none."""
@@ -99,7 +106,7 @@ def read_listed(
 ) -> R:
     """Committed rows [start, end) of the file that begins at `start`; see `use_listed`."""
     rows, height = use_listed(
-        folder, start, end, lambda path: (read_part(path, codec, columns), _end_of(path.name))
+        folder, start, end, lambda path: (read_part(path, codec, columns), end_of(path.name))
     )
     return rows if height == end else codec.slice(rows, 0, end - start)
 
@@ -119,8 +126,8 @@ def use_listed(folder: Path, start: int, end: int, use: Callable[[Path], T]) -> 
             return use(folder / (name + suffix))
     for _ in range(_TRIES):
         names_now = {path.name for path in folder.glob(f"{start:012d}-*")}
-        for name in sorted(names_now, key=_end_of):
-            if _end_of(name) < end:
+        for name in sorted(names_now, key=end_of):
+            if end_of(name) < end:
                 continue
             try:
                 return use(folder / name)
@@ -129,33 +136,58 @@ def use_listed(folder: Path, start: int, end: int, use: Callable[[Path], T]) -> 
     raise FileNotFoundError(2, "committed rows are gone", str(folder / part_name(start, end)))
 
 
-def _end_of(name: str) -> int:
+def end_of(name: str) -> int:
+    """The row past the last one of a file, by its name."""
     return int(name.partition(".")[0].partition("-")[2])
 
 
 def read_rows(
-    folder: Path, listing: Parts, start: int, codec: Codec[R], columns: list[str] | None
+    folder: Path,
+    listing: Parts,
+    start: int,
+    codec: Codec[R],
+    columns: list[str] | None,
+    held: Callable[[int, int], R | None] | None = None,
 ) -> Iterator[tuple[R, int]]:
-    """Committed rows from `start` on, file by file, each with the row number past its end."""
+    """Rows from `start` on, file by file, each with the row number past its end.
+
+    `held` gives rows [first, end) that need not be read from a file.
+    """
     for _, low, high in names(listing.rows, listing.part_rows, start):
-        rows = read_listed(folder, low, high, codec, columns)
         skip = max(0, start - low)
-        yield (codec.slice(rows, skip, high - low - skip) if skip else rows), high
+        rows = None if held is None else held(low + skip, high)
+        if rows is None:
+            rows = read_listed(folder, low, high, codec, columns)
+            rows = codec.slice(rows, skip, high - low - skip) if skip else rows
+        yield rows, high
+
+
+_MOST_PIECES = 32
 
 
 class PartsOutput(Generic[R]):
-    """The files of one Parquet layer of one instrument."""
+    """The files of one Parquet layer of one instrument.
 
-    def __init__(self, folder: Path, committed: Parts, codec: Codec[R]) -> None:
+    With an `encoder` nothing is written before `write`, and `encode` may prepare for that. Without
+    one, files are written as soon as they are full, so that a backfill needs little memory.
+    """
+
+    def __init__(
+        self, folder: Path, committed: Parts, codec: Codec[R], encoder: Executor | None = None
+    ) -> None:
         self.folder = folder
         self.part_rows = committed.part_rows
         self.committed = committed.rows
         self.rows = committed.rows
         self._codec = codec
         self._tail: R | None = None
+        self._full: dict[int, R] = {}
         self._new: list[str] = []
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="parts")
+        self._encoder = encoder
+        self._encoded: dict[tuple[int, int], Future[bytes]] = {}
+        self._writer: ThreadPoolExecutor | None = None
         self._writing: list[Future[None]] = []
+        self._shown: tuple[tuple[int, int], R] | None = None
 
     def recover(self) -> None:
         """Finish or undo what a dead run left: afterwards the folder holds the committed files.
@@ -205,27 +237,58 @@ class PartsOutput(Generic[R]):
         total = self._codec.height(both)
         full = total // self.part_rows * self.part_rows
         for at in range(0, full, self.part_rows):
-            part = self._codec.slice(both, at, self.part_rows)
-            # files that are full are written while the next rows are being computed
-            self._writing.append(self._writer.submit(self._write, start + at, part))
+            self._fill(start + at, self._codec.slice(both, at, self.part_rows))
         self._tail = self._codec.slice(both, full, total - full) if full < total else None
+        if self._tail is not None and self._codec.pieces(self._tail) > _MOST_PIECES:
+            self._tail = self._codec.compact(self._tail)
         self.rows += height
         return height
+
+    def _fill(self, start: int, part: R) -> None:
+        """Take a file that is full."""
+        if self._encoder is not None:
+            self._full[start] = part
+            return
+        # it is written while the next rows are being computed
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="parts")
+        self._writing.append(self._writer.submit(self._write_full, start, part))
 
     @property
     def is_dirty(self) -> bool:
         """Whether there are rows behind the committed ones."""
         return self.rows > self.committed
 
-    def write(self) -> Parts:
-        """Make all rows durable under temporary names; returns what the state shall say."""
+    def encode(self) -> list[Future[bytes]]:
+        """Begin to make the bytes of the files that `write` is going to write."""
+        if self._encoder is None or not self.is_dirty:
+            return []
+        self._encoded = {
+            (start, self._codec.height(rows)): self._encoder.submit(self._bytes, rows)
+            for start, rows in self._unwritten()
+        }
+        return list(self._encoded.values())
+
+    def write(self, unsynced: Unsynced) -> Parts:
+        """Write all rows under temporary names; returns what the state shall say."""
         self._wait()
         if self.is_dirty:
-            tail_rows = self.rows % self.part_rows
-            if tail_rows and self._tail is not None:
-                self._write(self.rows - tail_rows, self._tail)
-            disk.sync_dir(self.folder)
+            for start, rows in self._unwritten():
+                made = self._encoded.get((start, self._codec.height(rows)))
+                data = self._bytes(rows) if made is None else made.result()
+                unsynced.file(self._write(start, self._codec.height(rows), data))
+            self._full.clear()
+            self._encoded.clear()
+            unsynced.folder(self.folder)
         return self.listing(self.rows)
+
+    def _unwritten(self) -> list[tuple[int, R]]:
+        """The rows of files that are not written yet, each with the number of its first row."""
+        tail_rows = self.rows % self.part_rows
+        found = list(self._full.items())
+        if tail_rows and self._tail is not None:
+            found.append((self.rows - tail_rows, self._tail))
+        return found
 
     def _wait(self) -> None:
         for job in self._writing:
@@ -234,9 +297,11 @@ class PartsOutput(Generic[R]):
 
     def close(self) -> None:
         """Wait for files that are still being written; their errors no longer matter."""
-        for job in self._writing:
+        jobs: list[Future[Any]] = [*self._writing, *self._encoded.values()]
+        for job in jobs:
             job.exception()
-        self._writer.shutdown()
+        if self._writer is not None:
+            self._writer.shutdown()
 
     def listing(self, rows: int) -> Parts:
         """The state's entry for a number of rows."""
@@ -246,7 +311,7 @@ class PartsOutput(Generic[R]):
             last = part_name(start, rows)
         return Parts(rows, self.part_rows, -(-rows // self.part_rows), last)
 
-    def publish(self) -> None:
+    def publish(self, unsynced: Unsynced) -> None:
         """After the commit: give the new files their names and delete the replaced last one."""
         for name in self._new:
             disk.replace(self.folder / (name + ".tmp"), self.folder / name)
@@ -254,32 +319,39 @@ class PartsOutput(Generic[R]):
         if old_tail and self.rows > self.committed:
             disk.remove(self.folder / part_name(self.committed - old_tail, self.committed))
         if self._new:
-            disk.sync_dir(self.folder)
+            unsynced.folder(self.folder)
         self._new.clear()
         self.committed = self.rows
+
+    def held(self, first: int, end: int) -> R | None:
+        """Rows [first, end), committed or not; None if they have to be read from a file.
+
+        They lie in one file. The same rows are often asked for more than once.
+        """
+        if self._shown is not None and self._shown[0] == (first, end):
+            return self._shown[1]
+        start = first // self.part_rows * self.part_rows
+        rows = self._full.get(start)
+        if rows is None and start + self.part_rows > self.rows:
+            rows = self._load_tail()
+        if rows is None:
+            return None
+        found = self._codec.compact(self._codec.slice(rows, first - start, end - first))
+        self._shown = (first, end), found
+        return found
 
     def last_rows(self, count: int) -> R | None:
         """The last `count` rows, committed or not (fewer if there are fewer)."""
         self._wait()
-        if not self.rows:
-            return None
-        first = max(0, self.rows - count)
-        found: list[R] = []
-        tail_rows = self.rows % self.part_rows
-        whole = self.rows - tail_rows
-        for _, low, high in names(whole, self.part_rows, first):
-            rows = read_listed(self.folder, low, high, self._codec)
-            skip = max(0, first - low)
-            found.append(self._codec.slice(rows, skip, high - low - skip))
-        if tail_rows:
-            held = self._load_tail()
-            skip = max(0, first - whole)
-            if held is not None:
-                found.append(self._codec.slice(held, skip, tail_rows - skip))
-        both = found[0]
-        for rows in found[1:]:
-            both = self._codec.join(both, rows)
+        both: R | None = None
+        listing, first = self.listing(self.rows), max(0, self.rows - count)
+        for rows, _ in read_rows(self.folder, listing, first, self._codec, None, self.held):
+            both = rows if both is None else self._codec.join(both, rows)
         return both
+
+    def load(self) -> None:
+        """Bring the rows of the last, short file into memory."""
+        self._load_tail()
 
     def _load_tail(self) -> R | None:
         tail_rows = self.rows % self.part_rows
@@ -288,9 +360,17 @@ class PartsOutput(Generic[R]):
             self._tail = read_part(self.folder / name, self._codec)
         return self._tail
 
-    def _write(self, start: int, rows: R) -> None:
+    def _bytes(self, rows: R) -> bytes:
+        return to_bytes(*self._codec.to_public(rows))
+
+    def _write_full(self, start: int, rows: R) -> None:
+        disk.sync(self._write(start, self._codec.height(rows), self._bytes(rows)))
+
+    def _write(self, start: int, height: int, data: bytes) -> Path:
         disk.make_dir(self.folder)
-        name = part_name(start, start + self._codec.height(rows))
-        disk.write_whole(self.folder / (name + ".tmp"), to_bytes(*self._codec.to_public(rows)))
+        name = part_name(start, start + height)
+        path = self.folder / (name + ".tmp")
+        disk.write_new(path, data)
         if name not in self._new:
             self._new.append(name)
+        return path

@@ -15,6 +15,8 @@ from pipeline.stage import Input, Stage
 
 def applies(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) -> bool:
     """A stage runs where its raw folder is, or where it or all that it must read has run before."""
+    if instrument.market not in stage.markets:
+        return False
     if paths.state(stage.name, instrument).is_file():
         return True
     if stage.raw_kind:
@@ -27,6 +29,8 @@ def has_data(paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument) 
 
     To be asked once the stages above have run.
     """
+    if instrument.market not in stage.markets:
+        return False
     if paths.state(stage.name, instrument).is_file():
         return True
     if stage.raw_kind:

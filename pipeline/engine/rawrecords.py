@@ -150,9 +150,7 @@ class Clock:
         self._us = 0
         self._line: Line | None = None
 
-    def judged(
-        self, day: str, block: Block, batch: Any, refused: tuple[Ints, Ints]
-    ) -> Records:
+    def judged(self, day: str, block: Block, batch: Any, refused: tuple[Ints, Ints]) -> Records:
         """The records of the next block; `refused` are the lines that are bad, and of these late."""
         line, own, ids, is_moved = _columns(batch)
         edges = np.concatenate(([0], block.ends)) + block.offset
@@ -201,7 +199,8 @@ def _columns(batch: Any) -> tuple[Ints, Ints, Callable[[], Any] | None, Flags]:
         ids = None if None in keys else lambda: keys
         return line[order], times[order], ids, is_moved[order]
     ids = (lambda: batch.update_id) if hasattr(batch, "update_id") else None
-    return batch.line, batch.ts_us, ids, np.ones(len(batch.line), np.bool_)
+    moves = not getattr(batch, "keeps_times", False)
+    return batch.line, batch.ts_us, ids, np.full(len(batch.line), moves)
 
 
 def day_us(day: str) -> int:

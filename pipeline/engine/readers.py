@@ -2,21 +2,25 @@
 
 A reader holds the rows it has loaded but not yet passed, and knows up to which time these are
 complete. What it remembers between runs is the number of the first row (Parquet) or byte (JSONL)
-that may still be needed, so that work grows with what is new.
+that may still be needed, so that work grows with what is new. A reader that is kept goes on with
+the next state of the layer; what the stage above holds in memory it takes from there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from pipeline.engine.codecs import FrameCodec, polars_type
+from pipeline.engine.outputs import Outputs
 from pipeline.engine.parts import read_listed
 from pipeline.engine.state import State
 from pipeline.errors import StateError
@@ -24,6 +28,10 @@ from pipeline.layers import Layer
 from pipeline.stage import BEGINNING_US
 
 _JSONL_BYTES = 4 << 20
+_MOST_PIECES = 16
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_TIME = -(2**63)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Reader(Protocol):
@@ -41,6 +49,9 @@ class Reader(Protocol):
     def complete_us(self) -> int:
         """No row that is not loaded belongs to a time before this."""
 
+    def extend(self, above: State, length: int) -> None:
+        """Go on with a newer state of the layer, of so many committed bytes if it is JSONL."""
+
     def load(self) -> None:
         """Load some more rows."""
 
@@ -51,23 +62,62 @@ class Reader(Protocol):
         """Let go of rows at the beginning that belong to times before."""
 
 
+class _Times:
+    """Times that are added at the end and taken away from the beginning."""
+
+    def __init__(self) -> None:
+        self.now = np.zeros(0, np.int64)
+        self._room = np.zeros(0, np.int64)
+        self._end = 0
+
+    def add(self, times: npt.NDArray[np.int64]) -> None:
+        """Put times behind those there are."""
+        count = len(self.now)
+        if self._end + len(times) > len(self._room):
+            self._room = np.zeros(2 * (count + len(times)), np.int64)
+            self._room[:count] = self.now
+            self._end = count
+        self._room[self._end : self._end + len(times)] = times
+        self._end += len(times)
+        self.now = self._room[self._end - count - len(times) : self._end]
+
+    def skip(self, count: int) -> None:
+        """Let go of the first ones."""
+        self.now = self.now[count:]
+
+
 class PartsReader:
     """A Parquet layer, file by file. Rows may be somewhat out of order, as trades are."""
 
     def __init__(
-        self, folder: Path, layer: Layer, above: State, columns: tuple[str, ...], position: int
+        self,
+        folder: Path,
+        layer: Layer,
+        above: State,
+        columns: tuple[str, ...],
+        position: int,
+        held: Outputs | None = None,
     ) -> None:
         self.position: int = position
         self._folder = folder
-        self._listing = above.parts[layer.name]
-        self._watermark = above.watermark_us
-        self._lateness = above.lateness_us
+        self._name = layer.name
+        self._held = held
+        self.extend(above)
         self._columns = ["ts", *columns]
         self._next = position
         self._newest = BEGINNING_US
         types = {column.name: column.dtype for column in layer.columns}
         schema = {name: polars_type(types[name]) for name in columns}
         self.frame: pl.DataFrame = pl.DataFrame(schema={"ts": pl.Int64} | schema)
+        self._times = _Times()
+        self._is_sorted = True
+
+    def extend(self, above: State, length: int = 0) -> None:
+        """See `Reader`."""
+        del length
+        self._listing = above.parts[self._name]
+        self._watermark = above.watermark_us
+        self._lateness = above.lateness_us
 
     @property
     def exhausted(self) -> bool:
@@ -89,27 +139,40 @@ class PartsReader:
         size = self._listing.part_rows
         start = self._next // size * size
         end = min(start + size, self._listing.rows)
-        rows = read_listed(self._folder, start, end, FrameCodec(), self._columns)
-        new = rows.slice(self._next - start).select(self._columns)
-        new = new.with_columns(pl.col("ts").dt.timestamp("us"))
-        self.frame = pl.concat([self.frame, new])
-        newest = new["ts"].drop_nulls().to_numpy()
-        self._newest = max(self._newest, int(newest.max()) if len(newest) else BEGINNING_US)
+        new = None if self._held is None else self._held.public(self._name, self._next, end)
+        if new is None:
+            rows = read_listed(self._folder, start, end, FrameCodec(), self._columns)
+            new = rows.slice(self._next - start)
+        new = new.select(pl.col("ts").dt.timestamp("us"), *self._columns[1:])
+        times = new["ts"].fill_null(_NO_TIME).to_numpy()
+        self._newest = max(self._newest, int(times.max(initial=BEGINNING_US)))
+        self._times.add(times)
+        rise = self._times.now[-len(times) - 1 :]
+        self._is_sorted &= bool((rise[1:] >= rise[:-1]).all())
+        self.frame = _behind(self.frame, new)
         self._next = end
 
     def window(self, low: int, high: int) -> pl.DataFrame:
         """See `Reader`."""
+        if self._is_sorted:
+            first, end = np.searchsorted(self._times.now, (low, high)).tolist()
+            return self.frame.slice(first, max(0, end - first))
         return self.frame.filter((pl.col("ts") >= low) & (pl.col("ts") < high))
 
     def drop(self, before_us: int) -> None:
         """See `Reader`."""
-        late = np.flatnonzero(self.frame["ts"].to_numpy() >= before_us)
-        self.skip(int(late[0]) if len(late) else self.frame.height)
+        times = self._times.now
+        if self._is_sorted:
+            self.skip(int(np.searchsorted(times, before_us)))
+        else:
+            late = np.flatnonzero(times >= before_us)
+            self.skip(int(late[0]) if len(late) else len(times))
 
     def skip(self, count: int) -> None:
         """Let go of the first rows."""
         self.position += count
         self.frame = self.frame.slice(count)
+        self._times.skip(count)
 
 
 class JsonlReader:
@@ -123,11 +186,12 @@ class JsonlReader:
         length: int,
         columns: tuple[str, ...],
         position: int,
+        held: Outputs | None = None,
     ) -> None:
         self.position = position
         self._path = path
-        self._length = length
-        self._watermark = above.watermark_us
+        self._held = held
+        self.extend(above, length)
         self._shift = max(0, layer.span_us - 1)
         self._columns = columns
         types = {column.name: column.dtype for column in layer.columns}
@@ -135,7 +199,13 @@ class JsonlReader:
         self._schema = {"ts": pl.Int64} | {name: polars_type(types[name]) for name in columns}
         self._next = position
         self._starts = np.zeros(0, np.int64)
+        self._times = np.zeros(0, np.int64)
         self.frame = pl.DataFrame(schema=self._schema)
+
+    def extend(self, above: State, length: int) -> None:
+        """See `Reader`."""
+        self._length = length
+        self._watermark = above.watermark_us
 
     @property
     def exhausted(self) -> bool:
@@ -147,39 +217,46 @@ class JsonlReader:
         """See `Reader`."""
         if self.exhausted:
             return BEGINNING_US if self._watermark is None else self._watermark
-        return int(self.frame["ts"][-1]) + self._shift if self.frame.height else BEGINNING_US
+        return int(self._times[-1]) + self._shift if len(self._times) else BEGINNING_US
 
     def load(self) -> None:
         """Load a few megabytes of lines."""
-        with self._path.open("rb") as stream:
-            stream.seek(self._next)
-            data = stream.read(min(_JSONL_BYTES, self._length - self._next))
+        data = self._read(min(self._length, self._next + _JSONL_BYTES))
         data = data[: data.rfind(b"\n") + 1]
         if not data:
             raise StateError(f"{self._path}: no whole line behind byte {self._next}")
         lines = data.splitlines(keepends=True)
         sizes = np.fromiter(map(len, lines), np.int64, len(lines))
         rows = msgspec.json.decode(b"[" + b",".join(lines) + b"]")
-        stamps = pl.Series([row["timestamp_utc"] for row in rows], dtype=pl.String)
-        values: dict[str, Any] = {"ts": stamps.str.to_datetime(time_unit="us").dt.timestamp("us")}
+        times = [_microseconds(row["timestamp_utc"]) for row in rows]
+        values: dict[str, Any] = {"ts": times}
         for name in self._columns:
             values[name] = [row[name] for row in rows]
             if name in self._nested:
                 values[name] = [_json(value) for value in values[name]]
-        new = pl.DataFrame(values, schema=self._schema)
-        self.frame = pl.concat([self.frame, new])
+        self.frame = _behind(self.frame, pl.DataFrame(values, schema=self._schema))
+        self._times = np.concatenate((self._times, np.array(times, np.int64)))
         self._starts = np.concatenate((self._starts, self._next + np.cumsum(sizes) - sizes))
         self._next += len(data)
 
+    def _read(self, end: int) -> bytes:
+        if self._held is not None:
+            return self._held.read(self._path, self._next, end)
+        with self._path.open("rb") as stream:
+            stream.seek(self._next)
+            return stream.read(end - self._next)
+
     def window(self, low: int, high: int) -> pl.DataFrame:
         """See `Reader`."""
-        known = pl.col("ts") + self._shift
-        return self.frame.filter((known >= low) & (known < high))
+        edges = (low - self._shift, high - self._shift)
+        first, end = np.searchsorted(self._times, edges).tolist()
+        return self.frame.slice(first, max(0, end - first))
 
     def drop(self, before_us: int) -> None:
         """See `Reader`."""
-        count = int(np.searchsorted(self.frame["ts"].to_numpy() + self._shift, before_us))
+        count = int(np.searchsorted(self._times, before_us - self._shift))
         self.frame, self._starts = self.frame.slice(count), self._starts[count:]
+        self._times = self._times[count:]
         self.position = int(self._starts[0]) if len(self._starts) else self._next
 
 
@@ -248,20 +325,43 @@ class TimedReader:
 class DocumentReader:
     """The documents of a JSON layer, each as one text `document`; there are few, all are shown."""
 
-    def __init__(self, folder: Path, layer: Layer, above: State) -> None:
+    def __init__(
+        self, folder: Path, layer: Layer, above: State, held: Outputs | None = None
+    ) -> None:
         self.position = 0
         self.exhausted = True
-        self.complete_us = BEGINNING_US if above.watermark_us is None else above.watermark_us
-        names = (name.rpartition("/")[2] for name in above.outputs)
-        chosen = sorted(name for name in names if fnmatch(name, layer.file))
-        days = pl.Series([name[-len("2024-03-05.json") :][:10] for name in chosen], dtype=pl.String)
+        self.complete_us = BEGINNING_US
+        self.frame = pl.DataFrame(schema={"ts": pl.Int64, "document": pl.String})
+        self._folder = folder
+        self._pattern = layer.file
+        self._held = held
+        self._lengths: dict[str, int] = {}
+        self.extend(above)
+
+    def extend(self, above: State, length: int = 0) -> None:
+        """See `Reader`."""
+        del length
+        if above.watermark_us is not None:
+            self.complete_us = above.watermark_us
+        named = {path.rpartition("/")[2]: end for path, end in above.outputs.items()}
+        lengths = {name: named[name] for name in sorted(named) if fnmatch(name, self._pattern)}
+        if lengths == self._lengths:
+            return
+        self._lengths = lengths
+        days = pl.Series(
+            [name[-len("2024-03-05.json") :][:10] for name in lengths], dtype=pl.String
+        )
         self.frame = pl.DataFrame(
             {
                 "ts": days.str.to_datetime("%Y-%m-%d", time_unit="us").dt.timestamp("us"),
-                "document": [(folder / name).read_text(encoding="utf-8") for name in chosen],
+                "document": [self._read(name, end).decode() for name, end in lengths.items()],
             },
-            schema={"ts": pl.Int64, "document": pl.String},
+            schema=self.frame.schema,
         )
+
+    def _read(self, name: str, end: int) -> bytes:
+        path = self._folder / name
+        return path.read_bytes() if self._held is None else self._held.read(path, 0, end)
 
     def load(self) -> None:
         """All of them are loaded."""
@@ -274,6 +374,19 @@ class DocumentReader:
     def drop(self, before_us: int) -> None:
         """None is let go of."""
         del before_us
+
+
+def _behind(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
+    """Rows behind others, in not too many pieces of memory."""
+    if not first.height:
+        return second
+    both = first.vstack(second)
+    return both.rechunk() if both.n_chunks() > _MOST_PIECES else both
+
+
+def _microseconds(stamp: str) -> int:
+    """The time that a row's `timestamp_utc` says."""
+    return (datetime.fromisoformat(stamp) - _EPOCH) // _MICROSECOND
 
 
 def _json(value: Any) -> str | None:

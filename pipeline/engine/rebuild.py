@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
+import polars as pl
 
 from pipeline.calc.ticks import Ticks, join
 from pipeline.engine import disk, lock
@@ -62,11 +63,11 @@ def _rebuild(
     if old is not None and stage.raw_kind and not allow_missing:
         _require_raw(vault, stage, instrument, old)
     folder = vault.paths.rebuild(stage.name, instrument)
-    reinstated: Ticks | None = None
+    reinstated: Ticks | pl.DataFrame | None = None
     if stage.raw_kind:
         first = StageRun(vault, stage, instrument, base=folder, report=report)
         summary = first.run()
-        reinstated = join(first.asides) if first.asides else None
+        reinstated = _together(first.asides) if first.asides else None
     if reinstated is not None or not stage.raw_kind:
         disk.remove_tree(folder)
         again = StageRun(
@@ -83,6 +84,11 @@ def _rebuild(
     mark_ready(folder)
     finish_swap(vault.paths, stage, instrument)
     return summary
+
+
+def _together(late: list[Any]) -> Ticks | pl.DataFrame:
+    """The trades of all blocks that came too late."""
+    return pl.concat(late) if isinstance(late[0], pl.DataFrame) else join(late)
 
 
 def _read_epochs(vault: Vault, stage: Stage[Any, Any], instrument: Instrument) -> list[int]:

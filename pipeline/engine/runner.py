@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,15 +13,25 @@ from typing import Any
 
 import msgspec
 
-from pipeline import stages
+from pipeline import stages, tables
 from pipeline.engine import lock
 from pipeline.engine import state as states
 from pipeline.engine.ahead import THREADS
+from pipeline.engine.commit import commit
+from pipeline.engine.disk import Unsynced
+from pipeline.engine.feed import RawFeed
+from pipeline.engine.fit import fingerprint, misfit
 from pipeline.engine.join import Join
 from pipeline.engine.outputs import Outputs
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.presence import has_data, is_settled, lacking
-from pipeline.engine.sources import Batch, joined_batches, raw_batches, streamed_batches
+from pipeline.engine.sources import (
+    Batch,
+    joined_batches,
+    raw_batches,
+    raw_feed,
+    streamed_batches,
+)
 from pipeline.engine.state import Counts, RowMark, State
 from pipeline.engine.swap import finish_swap
 from pipeline.errors import DiskError, FlowvaultError, MissingInputError, StateError
@@ -63,7 +73,7 @@ class Vault:
         Raises:
             UsageError: one of them is wrong.
         """
-        names = frozenset(stages.SUMMARY)
+        names = frozenset((*stages.SUMMARY, *tables.SUMMARY))
         return cls(root, Settings.load(root, names), load_table(root))
 
     @property
@@ -73,7 +83,16 @@ class Vault:
 
 
 class StageRun:
-    """One run of one stage for one instrument, under its lock."""
+    """One stage of one instrument, from its committed state on.
+
+    It is opened under the stage's lock: the state is loaded, the files are brought to what it
+    says. Then `prepare` looks up the layers above, `batches` and `step` fold what is new, and
+    `finish` commits it. `run` does all that once. A run that is `kept` is opened beside those of
+    the stages above, takes their rows from memory, and lets go of the lock: `advance` folds what
+    is new as often as wanted without touching a file, and `commit` is called under the lock again,
+    after `is_current` has told that nobody else has committed meanwhile. After an error the run is
+    of no more use: close it and open another.
+    """
 
     def __init__(
         self,
@@ -85,6 +104,8 @@ class StageRun:
         reinstated: Any = None,
         report: Report | None = None,
         give_up_us: int | None = None,
+        beside: Mapping[str, StageRun] | None = None,
+        encoder: Executor | None = None,
     ) -> None:
         self.vault = vault
         self.stage = stage
@@ -102,6 +123,20 @@ class StageRun:
         self._reinstated = reinstated
         self._report = report or (lambda _what, _count: None)
         self._pending = 0
+        self._beside = {} if beside is None else beside
+        self._encoder = encoder
+        self._feed: RawFeed | None = None
+        self._join: Join | None = None
+        self._bytes = self._written = b""
+        self._signature: tuple[int, int, int] | None = None
+        paths = VaultPaths(self.base)
+        self._state_path = paths.state(stage.name, instrument)
+        self._lock = lock.Lock(paths.lock(stage.name, instrument), self.what)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is opened once and advanced many times."""
+        return self._encoder is not None
 
     @property
     def what(self) -> str:
@@ -128,12 +163,38 @@ class StageRun:
         Raises:
             FlowvaultError: the lock is held, or state and files do not fit.
         """
-        with self._guarded(), lock.hold(self._lock_path, self.what):
+        with self.locked():
+            self.open()
+            try:
+                yield
+            finally:
+                self.close()
+
+    @contextmanager
+    def locked(self) -> Iterator[bool]:
+        """Hold the stage's lock for the time of the block; see `Lock.hold`.
+
+        Raises:
+            LockedError: another process holds it.
+        """
+        with self._guarded(), self._lock.hold() as is_left:
+            yield is_left
+
+    def open(self) -> None:
+        """Load the state and recover the files, under the lock.
+
+        Raises:
+            FlowvaultError: state and files do not fit.
+        """
+        with self._guarded():
             if not self.is_rebuild:
                 finish_swap(self.vault.paths, self.stage, self.instrument)
+            self._signature = states.signature(self._state_path)
             self.state = self._load()
             self._before = msgspec.structs.replace(self.state.counts)
-            self._outputs = Outputs(self.base, self.instrument, self.stage, self.state, self.hint)
+            self._outputs = Outputs(
+                self.base, self.instrument, self.stage, self.state, self.hint, self._encoder
+            )
             self._outputs.recover()
             self._carry = states.thaw(self.state.carry, self.stage.carry)
             self._context: Context[Any] = Context(
@@ -144,10 +205,44 @@ class StageRun:
                 last_rows=self._outputs.last_rows,
                 reinstated=self._reinstated,
             )
-            try:
-                yield
-            finally:
-                self._outputs.close()
+
+    def close(self) -> None:
+        """Wait for files that are still being written; what is not committed is forgotten."""
+        self._outputs.close()
+
+    def load(self) -> None:
+        """Bring into memory what the next rows will need."""
+        with self._guarded():
+            self._outputs.load()
+            if self._inputs:
+                self._opened_join().load()
+
+    def is_current(self) -> bool:
+        """Whether the committed state is still the one this run goes on from."""
+        return states.signature(self._state_path) == self._signature
+
+    def advance(self) -> None:
+        """Fold what is new in the input; nothing is written."""
+        for batch in self.batches():
+            self.step(batch)
+        self._outputs.note(self.state)
+
+    @property
+    def feed(self) -> RawFeed:
+        """The raw lines of a stage that decodes them.
+
+        Raises:
+            MissingInputError: there is no such raw folder and never was.
+        """
+        if self._feed is None:
+            self._feed = raw_feed(
+                self.stage, self.instrument, self.vault.paths, self.state, self.hint
+            )
+        return self._feed
+
+    def encode(self) -> list[Future[bytes]]:
+        """Begin to make the bytes of files that the next commit will write."""
+        return self._outputs.encode()
 
     def batches(self) -> Iterator[Batch]:
         """What is new in the input, in order."""
@@ -186,64 +281,75 @@ class StageRun:
                     gaps=closed.gaps,
                 )
             )
-            state.watermark_us = context.watermark_us
+            if not closed.holds_back:
+                state.watermark_us = context.watermark_us
             self._pending += max(batch.size, closed.rows_in)
             self._report(self.stage.name, max(batch.size, closed.rows_in))
-            if self._pending >= COMMIT_ROWS:
-                self._commit()
-                self._pending = 0
+            if self._pending >= COMMIT_ROWS and not self.is_kept:
+                commit([self])
         self.summary.seconds += time.perf_counter() - started
 
     def finish(self) -> None:
         """Commit what is left, if anything moved, and sum up."""
         started = time.perf_counter()
         with self._guarded():
-            is_new = not self.state.generation and not (self.stage.inputs and not self._inputs)
-            if is_new or self._outputs.is_dirty or _position(self.state) != self._committed:
-                self._commit()
+            if self.has_moved:
+                commit([self])
+        self.sum_up()
+        self.summary.seconds += time.perf_counter() - started
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether there is anything to commit."""
+        is_new = not self.state.generation and not (self.stage.inputs and not self._inputs)
+        return is_new or self._outputs.is_dirty or _position(self.state) != self._committed
+
+    def sum_up(self) -> None:
+        """Count in the summary what has been done since the state was loaded."""
         after = self.state.counts
         for name in after.__struct_fields__:
             setattr(self.summary.counts, name, getattr(after, name) - getattr(self._before, name))
-        self.summary.seconds += time.perf_counter() - started
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         """Turn errors of the disk into a message that names the stage."""
         try:
-            yield
-        except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            message = f"{self.what}: {error.strerror or error}{where}; the last commit stands"
-            raise DiskError(message, "mend the disk, then run the same command again") from error
+            with guarded(self.what):
+                yield
         except StateError as error:
             if error.hint is not None:
                 raise
             raise StateError(error.message, self.hint) from error
 
-    @property
-    def _lock_path(self) -> Path:
-        return VaultPaths(self.base).lock(self.stage.name, self.instrument)
+    def write(self, unsynced: Unsynced) -> None:
+        """Write outputs and state; see `commit`."""
+        with self._guarded():
+            self._check_upstream()
+            state = self.state
+            self._outputs.write(state, unsynced)
+            state.carry = states.freeze(self._carry)
+            state.generation += 1
+            state.swapping = False
+            self._written = states.write(self._state_path, state, unsynced)
 
-    @property
-    def _state_path(self) -> Path:
-        return VaultPaths(self.base).state(self.stage.name, self.instrument)
+    def adopt(self, unsynced: Unsynced) -> None:
+        """Let the state that was written take its place; see `commit`."""
+        with self._guarded():
+            states.adopt(self._state_path, self.state, unsynced, self._bytes)
+            self._bytes = self._written
+            self._signature = states.signature(self._state_path)
+            self._committed = _position(self.state)
+            self._pending = 0
 
-    def _commit(self) -> None:
-        self._check_upstream()
-        state = self.state
-        self._outputs.write(state)
-        state.carry = states.freeze(self._carry)
-        state.generation += 1
-        state.swapping = False
-        states.save(self._state_path, state)
-        self._outputs.publish()
-        self._committed = _position(state)
+    def publish(self, unsynced: Unsynced) -> None:
+        """Give the committed files their names; see `commit`."""
+        with self._guarded():
+            self._outputs.publish(unsynced)
 
     def _check_upstream(self) -> None:
         """Refuse to commit rows that were made from files a rebuild has since replaced."""
         for name, mark in self.state.upstream.items():
-            owner = stages.owner(name)
-            above = read_state(self.vault.paths.state(owner.name, self.instrument))
+            above = self._state_of(stages.owner(name))
             if above and above.epoch != mark.epoch:
                 raise self._rebuilt(name)
 
@@ -263,7 +369,7 @@ class StageRun:
             raise StateError(error.message, error.hint or self.hint) from error
         if warning:
             self.summary.notes.append(warning)
-        params = self._fingerprint()
+        params = fingerprint(self.stage, self.params, self.contract)
         if state is None:
             state = State(
                 stage=self.stage.name,
@@ -276,33 +382,10 @@ class StageRun:
             self._committed = _position(state)
             return state
         self._committed = _position(state)
-        if state.code_version != self.stage.version:
-            message = (
-                f"{self.stage.name} of {self.instrument.key} was made by version "
-                f"{state.code_version} of the stage; this is version {self.stage.version}"
-            )
-            raise StateError(message, self.hint)
-        if state.params != params:
-            changed = ", ".join(
-                f"{key}: {state.params.get(key)} -> {params.get(key)}"
-                for key in sorted({*state.params, *params})
-                if state.params.get(key) != params.get(key)
-            )
-            message = (
-                f"parameters of {self.stage.name} of {self.instrument.key} changed ({changed})"
-            )
-            raise StateError(message, self.hint)
+        changed = misfit(self.stage, state, params)
+        if changed is not None:
+            raise StateError(changed, self.hint)
         return state
-
-    def _fingerprint(self) -> dict[str, Any]:
-        """The parameters as the state keeps them, contract size included where it matters."""
-        params: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.params))
-        if self.stage.raw_kind:
-            contract = self.contract
-            params["contract"] = f"{contract.kind} {contract.value or 'from the record'}"
-        if self.stage.uses_tick:
-            params["tick"] = self.contract.tick
-        return params
 
     def prepare(self) -> None:
         """Look up the layers this stage reads, if it does not read raw data.
@@ -333,6 +416,12 @@ class StageRun:
                 raise self._rebuilt(name)
             self._note_missing_rows(name, above, mark)
 
+    def _state_of(self, owner: Stage[Any, Any]) -> State | None:
+        """The state of a stage above; that of one that is open too goes on with it."""
+        if owner.name in self._beside:
+            return self._beside[owner.name].state
+        return read_state(self.vault.paths.state(owner.name, self.instrument))
+
     def _has(self, owner: Stage[Any, Any]) -> bool:
         return has_data(self.vault.paths, owner, self.instrument)
 
@@ -342,7 +431,7 @@ class StageRun:
     def _look_up(self, name: str, owner: Stage[Any, Any]) -> State:
         """The state of the stage behind an input."""
         command = f"flowvault {owner.name} {self.instrument.options}"
-        above = read_state(self.vault.paths.state(owner.name, self.instrument))
+        above = self._state_of(owner)
         if above is None:
             raise MissingInputError(f"{self.what}: no layer {name} yet", command)
         if above.swapping:
@@ -383,22 +472,12 @@ class StageRun:
         """What is new, from wherever this stage reads."""
         stage, paths, state = self.stage, self.vault.paths, self.state
         if stage.raw_kind:
-            rows = raw_batches(stage, self.instrument, self.contract, paths, state, self.hint)
+            rows = raw_batches(self.feed, stage, self.instrument, self.contract, state)
         elif stage.inputs:
-            join = Join(
-                paths,
-                self.instrument,
-                self._inputs,
-                stage.grid_us,
-                self._above,
-                state.upstream,
-                state.watermark_us,
-                self.give_up_us,
-            )
-            rows = joined_batches(join)
+            rows = joined_batches(self._opened_join())
         else:
-            above = self._above[stage.source]
-            rows = streamed_batches(stage, self.instrument, paths, state, above)
+            above, held = self._above[stage.source], self._held(stage.source)
+            rows = streamed_batches(stage, self.instrument, paths, state, above, held)
         try:
             yield from rows
         except UnknownContractError as error:
@@ -415,6 +494,38 @@ class StageRun:
             hint = f"flowvault rebuild {first} {self.instrument.options}"
             raise StateError(message, hint) from error
 
+    def _opened_join(self) -> Join:
+        if self._join is None:
+            held = {name: self._held(name) for name in self._above}
+            self._join = Join(
+                self.vault.paths,
+                self.instrument,
+                self._inputs,
+                self.stage.grid_us,
+                self._above,
+                self.state.upstream,
+                self.state.watermark_us,
+                self.give_up_us,
+                {name: each for name, each in held.items() if each is not None},
+            )
+        return self._join
+
+    def _held(self, layer: str) -> Outputs | None:
+        """What the stage behind a layer holds in memory, if it is open too."""
+        above = self._beside.get(stages.owner(layer).name)
+        return None if above is None else above._outputs  # noqa: SLF001  (its own kind)
+
+
+@contextmanager
+def guarded(what: str) -> Iterator[None]:
+    """Turn errors of the disk into a message that says whom they have met."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        message = f"{what}: {error.strerror or error}{where}; the last commit stands"
+        raise DiskError(message, "mend the disk, then run the same command again") from error
+
 
 def read_state(path: Path) -> State | None:
     """A state as a reader sees it; waits a moment while a rebuild is being swapped in."""
@@ -429,7 +540,10 @@ def read_state(path: Path) -> State | None:
 def _position(state: State) -> tuple[Any, ...]:
     """What must move for a commit to be worth making."""
     raw = tuple(
-        (kind, mark.name, mark.offset, mark.size < 0, 0 if mark is marks[-1] else mark.mtime_ns)
+        (
+            *(kind, mark.name, mark.offset, mark.size < 0, mark.ended),
+            0 if mark is marks[-1] else mark.mtime_ns,
+        )
         for kind, marks in state.raw.items()
         for mark in marks
     )
@@ -455,14 +569,18 @@ def run_stages(
     report: Report | None = None,
     give_up_us: int | None = None,
     asked: Collection[str] = (),
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Summary | FlowvaultError]:
     """Run stages of one instrument in dependency order, those of one level side by side.
 
     Yields a summary or the error of each; what reads a stage that failed is left out, and so is,
-    unless asked for by name, a joined stage for which the instrument has nothing.
+    unless asked for by name, a joined stage for which the instrument has nothing. Once
+    `is_stopped` says so, what has been folded is committed and no more is read.
     """
     failed: set[str] = set()
     for level in levels(chain):
+        if is_stopped():
+            return
         able = []
         for stage in level:
             if any(above.name in failed for above in stages.upstreams(stage)):
@@ -473,7 +591,7 @@ def run_stages(
                     yield Summary(stage.name, instrument, notes=[note])
             elif stage.name in asked or has_data(vault.paths, stage, instrument):
                 able.append(stage)
-        results = _run_level(vault, able, instrument, report, give_up_us)
+        results = _run_level(vault, able, instrument, report, give_up_us, is_stopped)
         for stage, done in zip(able, results, strict=True):
             if isinstance(done, FlowvaultError):
                 failed.add(stage.name)
@@ -486,6 +604,7 @@ def _run_level(
     instrument: Instrument,
     report: Report | None,
     give_up_us: int | None,
+    is_stopped: Callable[[], bool],
 ) -> list[Summary | FlowvaultError]:
     """Run stages that do not read each other; those that go on from the same row read together."""
     done: dict[str, Summary | FlowvaultError] = {}
@@ -502,11 +621,13 @@ def _run_level(
             done[stage.name] = run.summary
             together.setdefault(run.group, []).append(run)
         for group in together.values():
-            done.update(_run_group(group, pool))
+            done.update(_run_group(group, pool, is_stopped))
     return [done[stage.name] for stage in level]
 
 
-def _run_group(group: list[StageRun], pool: ThreadPoolExecutor) -> dict[str, FlowvaultError]:
+def _run_group(
+    group: list[StageRun], pool: ThreadPoolExecutor, is_stopped: Callable[[], bool]
+) -> dict[str, FlowvaultError]:
     """Feed the same batches to every stage of a group; one that fails leaves it."""
     failed: dict[str, FlowvaultError] = {}
 
@@ -529,6 +650,8 @@ def _run_group(group: list[StageRun], pool: ThreadPoolExecutor) -> dict[str, Flo
             alive = [run for run in alive if run.stage.name not in failed]
             if not alive:
                 return failed
+            if is_stopped():
+                break
         _each(pool, alive, finish)
     except FlowvaultError as error:
         failed |= {run.stage.name: error for run in alive if run.stage.name not in failed}

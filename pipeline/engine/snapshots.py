@@ -68,7 +68,9 @@ def _piece(mark: FileMark, feed: _Feed, start: int, until_us: int) -> Replay:
         return Replay(mark.day, start, until_us, start, 0)
     last = int(wanted[-1])
     first = int(feed.number[np.searchsorted(feed.offset, start)]) if start else 0
-    return Replay(mark.day, start, until_us, int(feed.end[last]), int(feed.number[last]) + 1 - first)
+    return Replay(
+        mark.day, start, until_us, int(feed.end[last]), int(feed.number[last]) + 1 - first
+    )
 
 
 def _start(feed: _Feed, from_us: int, id_before: Callable[[], int | None]) -> int | None:

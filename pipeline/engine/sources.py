@@ -14,11 +14,12 @@ from pipeline.engine.ahead import ahead
 from pipeline.engine.codecs import codec_of
 from pipeline.engine.feed import RawFeed
 from pipeline.engine.join import Join, Window
+from pipeline.engine.outputs import Outputs
 from pipeline.engine.parts import read_rows
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.state import FileMark, State
 from pipeline.errors import MissingInputError
-from pipeline.instrument import Contract, Instrument
+from pipeline.instrument import EQUITIES, Contract, Instrument
 from pipeline.stage import Closed, Stage
 
 
@@ -32,29 +33,39 @@ class Batch:
     advance: Callable[[State, Closed[Any]], None]
 
 
-def raw_batches(
-    stage: Stage[Any, Any],
-    instrument: Instrument,
-    contract: Contract,
-    vault: VaultPaths,
-    state: State,
-    hint: str,
-) -> Iterator[Batch]:
-    """Decoded blocks of the raw lines that are new.
+def raw_feed(
+    stage: Stage[Any, Any], instrument: Instrument, vault: VaultPaths, state: State, hint: str
+) -> RawFeed:
+    """The raw lines of a stage, from where its state has got to.
 
     Raises:
         MissingInputError: there is no such raw folder and never was.
-        DataError: a raw file is not what it was.
     """
-    kind, decode = stage.raw_kind or "", stage.decode
-    if decode is None:
-        raise TypeError(f"stage {stage.name} reads raw {kind} and does not say how")
+    kind = stage.raw_kind or ""
     folder = vault.raw(instrument, kind)
     marks = state.raw.get(kind, [])
     if not folder.is_dir() and not marks:
         message = f"{instrument.key}: no raw {kind} at {folder}"
         raise MissingInputError(message, "flowvault status")
-    feed = RawFeed(folder, vault.root, hint, [msgspec.structs.replace(mark) for mark in marks])
+    own = [msgspec.structs.replace(mark) for mark in marks]
+    return RawFeed(folder, vault.root, hint, own, tells_ends=instrument.market == EQUITIES)
+
+
+def raw_batches(
+    feed: RawFeed,
+    stage: Stage[Any, Any],
+    instrument: Instrument,
+    contract: Contract,
+    state: State,
+) -> Iterator[Batch]:
+    """Decoded blocks of the raw lines that are new.
+
+    Raises:
+        DataError: a raw file is not what it was.
+    """
+    kind, decode = stage.raw_kind or "", stage.decode
+    if decode is None:
+        raise TypeError(f"stage {stage.name} reads raw {kind} and does not say how")
     blocks = feed.blocks()
     for rows, after in ahead(lambda block: decode(block, instrument, contract), blocks):
         yield Batch(rows, None, rows.records, partial(_set_marks, kind, after))
@@ -62,16 +73,25 @@ def raw_batches(
 
 
 def streamed_batches(
-    stage: Stage[Any, Any], instrument: Instrument, vault: VaultPaths, state: State, above: State
+    stage: Stage[Any, Any],
+    instrument: Instrument,
+    vault: VaultPaths,
+    state: State,
+    above: State,
+    held: Outputs | None = None,
 ) -> Iterator[Batch]:
-    """The new rows of the one Parquet layer that a stage reads, in the layer's order."""
+    """The new rows of the one Parquet layer that a stage reads, in the layer's order.
+
+    `held` is what the stage above holds in memory, where that is open too.
+    """
     source = stage.source
     layer, _ = stages.layers()[source]
     codec, columns = codec_of(source)
     folder = vault.derived(layer.folder, instrument)
     listing, clock = above.parts[source], state.watermark_us
     position = state.upstream[source].position
-    for rows, _ in read_rows(folder, listing, position, codec, columns):
+    known = None if held is None else partial(held.held, source)
+    for rows, _ in read_rows(folder, listing, position, codec, columns, known):
         for run in codec.runs(rows):
             reached = position + codec.height(run)
             if reached == listing.rows:

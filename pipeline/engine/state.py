@@ -5,20 +5,22 @@
 `state` is the JSON of `State`; the checksum covers its exact bytes, and the wrapping is compared
 to the letter, so a change of any byte is noticed. The generation before stands beside it as
 `INSTID.state.prev.json`: falling back to it costs one run's work and no rows, because the same
-bytes are computed again. Order of a commit: output files are durable, then the new state is
-written to a temporary name and synced, the old one is renamed to `.prev`, the new one takes its
-place, and the folder is synced.
+bytes are computed again. Order of a commit: the new state is written to a temporary name, it and
+the output files are made durable, the old one is renamed to `.prev`, the new one takes its place,
+and the folder is synced.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from pipeline.engine import disk
+from pipeline.engine.disk import Unsynced
 from pipeline.errors import StateError
 
 C = TypeVar("C", bound=msgspec.Struct)
@@ -40,7 +42,8 @@ class FileMark(msgspec.Struct):
 
     `offset` counts decompressed bytes. `head` is a checksum of the first `head_length` consumed
     bytes, `tail` of the last 256, `crc` of all of them. `size` and `mtime_ns` are the file's on
-    disk when it was last looked at: while they stay the same nothing is read again.
+    disk when it was last looked at: while they stay the same nothing is read again. `ended`: the
+    stage has been told that the file will not grow (tapes only).
     """
 
     day: str
@@ -52,6 +55,7 @@ class FileMark(msgspec.Struct):
     head_length: int = 0
     tail: int = 0
     crc: int = 0
+    ended: bool = False
 
 
 class RowMark(msgspec.Struct):
@@ -99,6 +103,10 @@ class Counts(msgspec.Struct):
         """Field by field sum."""
         return Counts(*(getattr(self, f) + getattr(other, f) for f in self.__struct_fields__))
 
+    def minus(self, other: Counts) -> Counts:
+        """Field by field difference."""
+        return Counts(*(getattr(self, f) - getattr(other, f) for f in self.__struct_fields__))
+
 
 class State(msgspec.Struct):
     """Everything that outlives a run of one stage for one instrument.
@@ -139,13 +147,27 @@ def thaw(carry: dict[str, Any], kind: type[C]) -> C:
     return msgspec.convert(carry, kind, dec_hook=lambda each, text: each.from_text(text))
 
 
-def encode(state: State) -> bytes:
+class Generation(Protocol):
+    """What any state has: a number that rises with every commit."""
+
+    generation: int
+
+
+S = TypeVar("S", bound=Generation)
+
+
+def encode(state: Any) -> bytes:
     """The bytes of a state file."""
     body = msgspec.json.format(msgspec.json.encode(state), indent=1)
     return _HEAD % zlib.crc32(body) + body + _TAIL
 
 
 def decode(data: bytes) -> State | None:
+    """`decode_as` for the state of a stage."""
+    return decode_as(data, State)
+
+
+def decode_as(data: bytes, kind: type[C]) -> C | None:
     """Read the bytes of a state file; None when they are not exactly what was written.
 
     Raises:
@@ -158,7 +180,7 @@ def decode(data: bytes) -> State | None:
     if found.get("schema", 0) > SCHEMA:
         message = f"state schema {found['schema']} is newer than this version knows ({SCHEMA})"
         raise StateError(message, "upgrade flowvault")
-    return msgspec.convert(found, State)
+    return msgspec.convert(found, kind)
 
 
 def previous_path(path: Path) -> Path:
@@ -166,24 +188,44 @@ def previous_path(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".json") + ".prev.json")
 
 
-def load(path: Path) -> tuple[State | None, str | None]:
-    """Load the newest intact generation and, if that is not the newest file, a word about it.
+def generations(path: Path) -> tuple[list[State], list[Path]]:
+    """`generations_as` for the state of a stage."""
+    return generations_as(path, decode)
+
+
+def generations_as(path: Path, read: Callable[[bytes], S | None]) -> tuple[list[S], list[Path]]:
+    """The intact generations that there are, and the damaged files.
 
     Raises:
-        StateError: state files exist and none is intact.
+        StateError: one was written by a newer version.
     """
-    found: list[State] = []
+    found: list[S] = []
     broken: list[Path] = []
     for candidate in (path, previous_path(path)):
         try:
             data = candidate.read_bytes()
         except FileNotFoundError:
             continue
-        state = decode(data)
+        state = read(data)
         if state is None:
             broken.append(candidate)
         else:
             found.append(state)
+    return found, broken
+
+
+def load(path: Path) -> tuple[State | None, str | None]:
+    """`load_as` for the state of a stage."""
+    return load_as(path, decode)
+
+
+def load_as(path: Path, read: Callable[[bytes], S | None]) -> tuple[S | None, str | None]:
+    """Load the newest intact generation and, if that is not the newest file, a word about it.
+
+    Raises:
+        StateError: state files exist and none is intact.
+    """
+    found, broken = generations_as(path, read)
     if not found:
         if broken:
             names = " and ".join(str(each) for each in broken)
@@ -196,16 +238,73 @@ def load(path: Path) -> tuple[State | None, str | None]:
     return newest, warning
 
 
-def save(path: Path, state: State) -> None:
-    """Commit a state: after this returns it is what `load` finds, even after a power cut."""
+def write(path: Path, state: Any, unsynced: Unsynced) -> bytes:
+    """Write a state under its temporary name, for `adopt` to commit; returns its bytes."""
     disk.make_dir(path.parent)
-    temporary = path.with_name(path.name + ".tmp")
-    disk.write_whole(temporary, encode(state))
-    if path.exists() and decode(path.read_bytes()) is not None:
+    data = encode(state)
+    temporary = _temporary(path)
+    disk.write_new(temporary, data)
+    unsynced.file(temporary)
+    return data
+
+
+def adopt(path: Path, state: State, unsynced: Unsynced, before: bytes = b"") -> None:
+    """`adopt_as` for the state of a stage."""
+    adopt_as(path, state, unsynced, decode, _DEPTH, before)
+
+
+def adopt_as(
+    path: Path,
+    state: S,
+    unsynced: Unsynced,
+    read: Callable[[bytes], S | None],
+    depth: int,
+    before: bytes = b"",
+) -> None:
+    """Commit the state that was written: it, and what it speaks of, must be durable by now.
+
+    It is what `load` finds from here on, and also after a power cut once the folder is durable.
+
+    Args:
+        path: the state file.
+        state: a generation newer than the one there.
+        unsynced: takes the folders that are to be made durable.
+        read: tells an intact file.
+        depth: names in the path below the vault.
+        before: the bytes of the last commit if this process has made it.
+    """
+    if path.exists() and ((data := path.read_bytes()) == before or read(data) is not None):
         disk.replace(path, previous_path(path))
-    disk.replace(temporary, path)
-    disk.sync_dir(path.parent)
+    disk.replace(_temporary(path), path)
+    unsynced.folder(path.parent)
     if state.generation <= _NEW_GENERATIONS:
         # a killed run may have made these folders without living to sync them
-        for folder in path.parents[1:_DEPTH]:
-            disk.sync_dir(folder)
+        for folder in path.parents[1:depth]:
+            unsynced.folder(folder)
+
+
+def save(path: Path, state: State) -> None:
+    """`save_as` for the state of a stage."""
+    save_as(path, state, decode, _DEPTH)
+
+
+def save_as(path: Path, state: S, read: Callable[[bytes], S | None], depth: int) -> None:
+    """Commit a state: after this returns it is what `load` finds, even after a power cut."""
+    unsynced = Unsynced()
+    write(path, state, unsynced)
+    unsynced.settle()
+    adopt_as(path, state, unsynced, read, depth)
+    unsynced.settle()
+
+
+def signature(path: Path) -> tuple[int, int, int] | None:
+    """What tells one commit from another without reading it; None if there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")

@@ -142,9 +142,7 @@ class Trace:
         target = self.places(target_layer)
         if target is None or not self._reads(stage, reach.layer):
             return
-        found = merged(
-            each for span in spans for each in self._targets(reach, own, target, span)
-        )
+        found = merged(each for span in spans for each in self._targets(reach, own, target, span))
         if found:
             ask = Ask(reach.asks, found, layer.name, spans, reach)
             self.asks.setdefault(reach.layer, []).append(ask)

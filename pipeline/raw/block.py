@@ -28,6 +28,7 @@ class Block:
         offset: where `data` starts, in decompressed bytes of the file.
         torn: the block is one line without an end, in a file that a later day has followed.
         too_long: `data` is only the beginning of a line that is too long to hold.
+        ended: no lines: the file has been handed out to its end and will not grow.
     """
 
     data: bytes
@@ -36,6 +37,7 @@ class Block:
     offset: int
     torn: bool = False
     too_long: bool = False
+    ended: bool = False
 
     @cached_property
     def ends(self) -> np.ndarray:

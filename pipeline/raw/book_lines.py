@@ -35,7 +35,15 @@ _ID = re.compile(r"\d{1,19}", re.ASCII)
 _MAX_ID = 2**63 - 1
 _SIDES = {"buy": BID, "sell": ASK}
 _BOM = b"\xef\xbb\xbf"
-_decode = msgspec.json.Decoder(float_hook=str).decode
+
+
+class _Number(str):
+    """A JSON number with a fraction as it was written, and no text."""
+
+    __slots__ = ()
+
+
+_decode = msgspec.json.Decoder(float_hook=_Number).decode
 T = TypeVar("T")
 
 
@@ -119,7 +127,7 @@ def read_books(line: bytes, adapter: FeedAdapter[BookShape], inst_id: str) -> li
     Raises:
         BadRecordError: anything in the line is not as it should be; the whole line is bad.
     """
-    return [_book(record, shape, inst_id) for record, shape in _records(line, adapter)]
+    return [_book(record, shape, inst_id) for record, shape in records_of(line, adapter)]
 
 
 def read_quotes(line: bytes, adapter: FeedAdapter[QuoteShape], inst_id: str) -> list[RawQuote]:
@@ -128,10 +136,15 @@ def read_quotes(line: bytes, adapter: FeedAdapter[QuoteShape], inst_id: str) -> 
     Raises:
         BadRecordError: anything in the line is not as it should be; the whole line is bad.
     """
-    return [_quote(record, shape, inst_id) for record, shape in _records(line, adapter)]
+    return [_quote(record, shape, inst_id) for record, shape in records_of(line, adapter)]
 
 
-def _records(line: bytes, adapter: FeedAdapter[ShapeT]) -> Iterator[tuple[Record, ShapeT]]:
+def records_of(line: bytes, adapter: FeedAdapter[ShapeT]) -> Iterator[tuple[Record, ShapeT]]:
+    """The records of a line, each with its shape.
+
+    Raises:
+        BadRecordError: the line holds anything else.
+    """
     try:
         value = _decode(line)
     except UnicodeDecodeError as error:
@@ -158,8 +171,12 @@ def _recognises(shape: FeedShape, record: Record) -> bool:
     return all(map(record.has, shape.has)) and not any(map(record.has, shape.lacks))
 
 
-def _ts_us(record: Record, shape: FeedShape, inst_id: str) -> int:
-    """Event time of a record of the right instrument."""
+def event_us(record: Record, shape: FeedShape, inst_id: str) -> int:
+    """Event time of a record of the right instrument, microseconds; `NONE` where it has none.
+
+    Raises:
+        BadRecordError: it is of another instrument, or its time is no time.
+    """
     if shape.inst_id is not None and record.get(shape.inst_id) != inst_id:
         raise BadRecordError("instrument")
     if shape.named and record.has(shape.named) and record.get(shape.named) != inst_id:
@@ -173,8 +190,10 @@ def _ts_us(record: Record, shape: FeedShape, inst_id: str) -> int:
 
 
 def _book(record: Record, shape: BookShape, inst_id: str) -> RawBook:
-    ts_us = _ts_us(record, shape, inst_id)
-    first, last, prev = (_id(record, each) for each in (shape.first, shape.last, shape.prev))
+    ts_us = event_us(record, shape, inst_id)
+    first, last, prev = (
+        sequence_number(record, each) for each in (shape.first, shape.last, shape.prev)
+    )
     if first > last:
         raise BadRecordError("id")
     if shape.first is not None and shape.prev is not None and not record.has(shape.prev.key):
@@ -183,8 +202,8 @@ def _book(record: Record, shape: BookShape, inst_id: str) -> RawBook:
 
 
 def _quote(record: Record, shape: QuoteShape, inst_id: str) -> RawQuote:
-    ts_us = _ts_us(record, shape, inst_id)
-    update_id = _id(record, shape.update_id)
+    ts_us = event_us(record, shape, inst_id)
+    update_id = sequence_number(record, shape.update_id)
     prices, sizes = _tops(record, shape)
     return RawQuote(
         ts_us, update_id, prices[BID], sizes[BID], prices[ASK], sizes[ASK], shape.is_ticker
@@ -201,13 +220,29 @@ def _tops(record: Record, shape: QuoteShape) -> tuple[list[tuple[int, int]], lis
         if any(top.sz == 0 for top in tops):
             raise BadRecordError("size")
         return [(top.px, top.px_dp) for top in tops], [(top.sz, top.sz_dp) for top in tops]
-    prices = [_positive(record.get(key), "price") for key in shape.prices]
+    if shape.may_lack_sides:
+        sides = [_side(record, *keys) for keys in zip(shape.prices, shape.sizes, strict=True)]
+        return [price for price, _ in sides], [size for _, size in sides]
+    prices = [positive(record.get(key), "price") for key in shape.prices]
     if not shape.is_sized and not any(map(record.has, shape.sizes)):
         return prices, [(NONE, 0), (NONE, 0)]
-    return prices, [_positive(record.get(key), "size") for key in shape.sizes]
+    return prices, [positive(record.get(key), "size") for key in shape.sizes]
 
 
-def _id(record: Record, declared: Id | None) -> int:
+def _side(record: Record, price: str, size: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Price and size of a side of a tape's quote; zeros where it has none."""
+    none = (0, 0)
+    worth = none if record.get(price) is None else _number(record.get(price), "price")
+    amount = none if worth == none else _number(record.get(size), "size")
+    return (none, none) if amount == none else (worth, amount)
+
+
+def sequence_number(record: Record, declared: Id | None) -> int:
+    """A sequence number, `NONE` where there is none.
+
+    Raises:
+        BadRecordError: it is no such number.
+    """
     if declared is None or not (declared.is_needed or record.has(declared.key)):
         return NONE
     value = record.get(declared.key)
@@ -243,10 +278,15 @@ def _level(level: Any, holds: int) -> RawLevel:
         if not isinstance(level[0], str) or level[0] not in _SIDES:
             raise BadRecordError("side")
         side = _SIDES[level[0]]
-    return RawLevel(side, *_positive(level[before], "price"), *_number(level[before + 1], "size"))
+    return RawLevel(side, *positive(level[before], "price"), *_number(level[before + 1], "size"))
 
 
-def _positive(value: Any, name: str) -> tuple[int, int]:
+def positive(value: Any, name: str) -> tuple[int, int]:
+    """A number above 0, without zeros at the end.
+
+    Raises:
+        BadRecordError: it is none; named after the field.
+    """
     number = _number(value, name)
     if number[0] == 0:
         raise BadRecordError(name)

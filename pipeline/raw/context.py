@@ -21,7 +21,7 @@ from pipeline.exact import EXACT, NotANumberError, parse_decimal, scaled
 from pipeline.instrument import Contract
 from pipeline.raw.block import Block, Reject
 from pipeline.raw.book_lines import read_block
-from pipeline.raw.held import Held, in_order, still_held
+from pipeline.raw.held import Held, by_place, in_order, still_held
 from pipeline.raw.lines import read_time
 from pipeline.raw.shape import BadRecordError, Json, in_data
 
@@ -109,7 +109,7 @@ def settle(
     ordered = in_order(lines, batch.rejects, judged.future, held)
     return Settled(
         [each for index in judged.good.tolist() for each in whole[index]],
-        [reject for _, reject in sorted(ordered, key=lambda pair: pair[0])],
+        by_place(ordered),
         still_held(lines, judged.held, held),
         judged.clock,
     )

@@ -94,6 +94,8 @@ class QuoteShape(FeedShape):
         is_sized: a record without sizes is bad; otherwise it has none (-1).
         is_ticker: the record does not follow every change.
         update_id: its sequence number.
+        may_lack_sides: a side whose price is null, 0 or not there, or whose size is 0, is none;
+            otherwise such a record is bad.
     """
 
     prices: tuple[str, str] | None = None
@@ -101,6 +103,7 @@ class QuoteShape(FeedShape):
     is_sized: bool = True
     is_ticker: bool = False
     update_id: Id | None = None
+    may_lack_sides: bool = False
 
     def keys(self) -> Iterator[str]:
         """Every key that is looked at, some of them twice."""
@@ -108,6 +111,30 @@ class QuoteShape(FeedShape):
         yield from (self.prices or ())
         yield from (self.sizes or ())
         yield from () if self.update_id is None else (self.update_id.key,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapeShape(FeedShape):
+    """A trade of a consolidated tape, which tells no side.
+
+    Attributes:
+        price: key of the price.
+        size: key of the number of shares.
+        sequence: its number on the tape.
+        correction: 0 for a trade that stands as it was reported.
+        texts: keys of texts that may be missing: the place of the trade, its sale conditions.
+    """
+
+    price: str
+    size: str
+    sequence: Id
+    correction: Id
+    texts: tuple[str, str]
+
+    def keys(self) -> Iterator[str]:
+        """Every key that is looked at, some of them twice."""
+        yield from FeedShape.keys(self)
+        yield from (self.price, self.size, self.sequence.key, self.correction.key, *self.texts)
 
 
 ShapeT = TypeVar("ShapeT", bound=FeedShape)
@@ -286,8 +313,39 @@ _PLAIN_QUOTES = (
     ),
 )
 
+_ANY: TimeKind = "any"
+_TAPE_TIMES = (("ts", _ANY),)
+_TAPE_TRADES = (
+    TapeShape(
+        has=("price", "size"),
+        named="symbol",
+        times=_TAPE_TIMES,
+        price="price",
+        size="size",
+        sequence=Id("seq", is_needed=False),
+        correction=Id("corr", is_needed=False),
+        texts=("ex", "cond"),
+    ),
+)
+
+
+def _tape_quote(has: tuple[str, ...]) -> QuoteShape:
+    return QuoteShape(
+        has=has,
+        named="symbol",
+        times=_TAPE_TIMES,
+        prices=("bid", "ask"),
+        sizes=("bid_size", "ask_size"),
+        may_lack_sides=True,
+    )
+
+
 _OKX = (FeedAdapter("book", _OKX_BOOKS, True), FeedAdapter("quote", _OKX_QUOTES, True))
 _PLAIN = (FeedAdapter("book", _PLAIN_BOOKS), FeedAdapter("quote", _PLAIN_QUOTES))
+_TAPE = (
+    FeedAdapter("trade", _TAPE_TRADES),
+    FeedAdapter("quote", (_tape_quote(("bid",)), _tape_quote(("ask",)))),
+)
 _FEEDS = {
     "okx": _OKX,
     "sim": _OKX,
@@ -296,6 +354,7 @@ _FEEDS = {
         FeedAdapter("quote", _BINANCE_QUOTES, True),
     ),
     "coinbase": (FeedAdapter("book", _COINBASE_BOOKS), FeedAdapter("quote", _COINBASE_QUOTES)),
+    "taq": (FeedAdapter("book", _PLAIN_BOOKS), _TAPE[1]),
 }
 
 
@@ -307,3 +366,8 @@ def book_adapter(exchange: str) -> FeedAdapter[BookShape]:
 def quote_adapter(exchange: str) -> FeedAdapter[QuoteShape]:
     """The adapter for the quotes of an exchange folder; a name not known is the plain format."""
     return _FEEDS.get(exchange, _PLAIN)[1]
+
+
+def tape_adapter() -> FeedAdapter[TapeShape]:
+    """The adapter for the trades of a tape."""
+    return _TAPE[0]

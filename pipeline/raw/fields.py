@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pipeline.raw import scan, values
 from pipeline.raw.block import Block
 from pipeline.raw.book_lines import NONE
+from pipeline.raw.digits import words_of
 from pipeline.raw.feed import NO_LEVELS, FeedAdapter, FeedShape, Id, ShapeT, TimeKind
 from pipeline.raw.scan import Bytes, Flags, Ints, Lines, Paths, Small
 
@@ -23,6 +24,9 @@ Columns = dict[str, npt.NDArray[Any]]
 Strings = frozenset[str]
 
 _SHORTEST_LEVEL, _SHORTEST_LINE = 6, 16
+_LONGEST_TEXT = 8
+_KEEP = np.array([(1 << (8 * count)) - 1 for count in range(_LONGEST_TEXT + 1)], np.uint64)
+"""Masks that keep the first characters of a word."""
 _PLACES = {"": 1, "data.": 2, "data[].": 4}
 _DATA, _ELEMENT = "/data", "/data[]"
 _Steps = Mapping[tuple[str, ...], tuple[int, int, int]]
@@ -130,6 +134,10 @@ class Fields:
         """Where a key is there, a null included."""
         return np.asarray(self.kind(key) != scan.ABSENT)
 
+    def is_set(self, key: str) -> Flags:
+        """Where a key is there and not null."""
+        return np.asarray(self.kind(key) > scan.NULL)
+
     def equals(self, key: str, allowed: Strings) -> Flags:
         """Where a key holds one of some texts."""
         found = np.asarray(self.kind(key) == scan.TEXT)
@@ -151,6 +159,25 @@ class Fields:
         digits, places = np.full(len(written), values.UNSURE), np.zeros(len(written), np.int8)
         digits[written], places[written] = values.decimals(*self._spans(key, written))
         return digits, places
+
+    def texts(self, key: str) -> tuple[Flags, Ints, list[str]]:
+        """Texts of up to eight characters, empty where there is none.
+
+        Returns:
+            Where the value is such a text; which of the texts it is; the texts that occur.
+        """
+        is_text = np.asarray(self.kind(key) == scan.TEXT)
+        text, start, end = self._spans(key, is_text)
+        length = (end - start).astype(np.int64)
+        fits = ~self.is_set(key)
+        fits[is_text] = length <= _LONGEST_TEXT
+        letters = words_of(text)[start] & _KEEP[np.minimum(length, _LONGEST_TEXT)]
+        words = np.zeros(len(fits), np.uint64)
+        words[is_text] = letters
+        found, which = np.unique(words, return_inverse=True)
+        raw = found.astype("<u8").tobytes()
+        pieces = (raw[at : at + _LONGEST_TEXT] for at in range(0, len(raw), _LONGEST_TEXT))
+        return fits, which, [piece.rstrip(b"\0").decode("ascii") for piece in pieces]
 
     def _written(self, key: str) -> Flags:
         kind = self.kind(key)

@@ -45,9 +45,9 @@ class Held(msgspec.Struct):
         """The line as a block of its own, to be decoded once more."""
         return Block(self.raw.encode() + b"\n", self.source, self.day, self.offset)
 
-    def reject(self) -> Reject:
-        """The record turned out to come from the future."""
-        return Reject(self.day, self.source, self.offset, "future", self.raw)
+    def reject(self, reason: str) -> Reject:
+        """The record's line turned out to be bad."""
+        return Reject(self.day, self.source, self.offset, reason, self.raw)
 
 
 Place = tuple[int, int, int]
@@ -73,12 +73,20 @@ def in_order(
     for index, witness in future:
         shown = witness - len(held)
         place = (records.block.line_offset(int(records.line[shown])), shown, 0)
-        if index < len(held):
-            ordered.append((place, held[index].reject()))
-        else:
-            line = int(records.line[index - len(held)])
-            ordered.append((place, Reject.of(records.block, line, "future")))
+        ordered.append((place, reject_of(records, held, index, "future")))
     return ordered
+
+
+def reject_of(records: Records, held: list[Held], index: int, reason: str) -> Reject:
+    """The line of a record, by its index into `held` and, behind those, `records`, as a bad one."""
+    if index < len(held):
+        return held[index].reject(reason)
+    return Reject.of(records.block, int(records.line[index - len(held)]), reason)
+
+
+def by_place(ordered: list[tuple[Place, Reject]]) -> list[Reject]:
+    """Rejected lines in the order in which they were found out."""
+    return [reject for _, reject in sorted(ordered, key=lambda pair: pair[0])]
 
 
 def still_held(records: Records, waiting: list[int], held: list[Held]) -> list[Held]:

@@ -46,7 +46,8 @@ class QuoteBatch:
     """The usable quotes of one block, in file order, and the lines that are not usable.
 
     A number is digits / 10**decimals with at most 18 digits; the zeros at the end of its decimals
-    are dropped, so that equal numbers are equal pairs. Prices and sizes are above 0.
+    are dropped, so that equal numbers are equal pairs. Prices and sizes are above 0; on a tape both
+    are 0 for a side without a quote.
 
     Attributes:
         line: index of each record's line in the block; a line may hold several records.
@@ -89,6 +90,8 @@ def decode_quotes(block: Block, exchange: str, inst_id: str) -> QuoteBatch:
         inst_id: the folder's instrument, which records must be of.
     """
     adapter = quote_adapter(exchange)
+    if block.ended:
+        return QuoteBatch(block, [], **_columns([]))
     if block.torn or block.too_long:
         reason = "torn" if block.torn else "too long"
         bad = [Reject.of(block, 0, reason)] if block.line(0).strip() else []
@@ -139,11 +142,18 @@ def _numbers(
     if not shape.is_sized:
         has_no_size = ~fields.has(sizes[0]) & ~fields.has(sizes[1])
     for side, price, size in zip(("bid", "ask"), prices, sizes, strict=True):
-        columns[side], columns[f"{side}_dp"] = fields.decimals(price)
+        worth, places = fields.decimals(price)
         amount, columns[f"{side}_sz_dp"] = fields.decimals(size)
-        fits &= (columns[side] > 0) & ((amount > 0) | has_no_size)
+        if shape.may_lack_sides:
+            worth[~fields.is_set(price)] = 0
+            amount[worth == 0] = 0
+            fits &= (worth >= 0) & (amount >= 0)
+            worth[amount == 0], places[amount == 0] = 0, 0
+            columns[f"{side}_sz_dp"][amount == 0] = 0
+        else:
+            fits &= (worth > 0) & ((amount > 0) | has_no_size)
         amount[has_no_size] = NONE
-        columns[f"{side}_sz"] = amount
+        columns[side], columns[f"{side}_dp"], columns[f"{side}_sz"] = worth, places, amount
     return fits, columns
 
 

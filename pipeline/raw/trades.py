@@ -30,7 +30,7 @@ _ENVELOPES = {"data", "events"}
 _MAX_NOTIONAL, _MAX_BASE = 10**13, 10**15
 _TEMPLATE_TRIES = 50
 _ZERO, _POINT = ord("0"), ord(".")
-_MS_DIGITS, _COUNT_DIGITS = 13, 9
+_MS_DIGITS, _FINE_LENGTH, _COUNT_DIGITS = 13, 17, 9
 _ISO_SHORTEST, _ISO_LONGEST = 20, 27
 _ISO = (
     "^[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](?:[.][0-9]+)?Z$"  # 2024-03-06T…
@@ -254,14 +254,27 @@ def _number(table: Table, path: str) -> tuple[Ints, Ints]:
 
 
 def _time(table: Table, path: str, kind: str) -> Ints:
-    """Event time in microseconds: 13-digit milliseconds, or ISO 8601 in UTC."""
+    """Event time in microseconds: 13-digit milliseconds, or ISO 8601 in UTC.
+
+    Milliseconds may have three decimals, as times have that were imported from microseconds.
+    """
     start, end = table.spans[path]
     length = end - start
     is_string = table.template.fields[path].is_string
     if kind == "ms" or not is_string or not (length[table.fits] > _ISO_SHORTEST - 1).any():
+        is_fine = length == _FINE_LENGTH
+        has_fine = bool(is_fine.any())
+        if has_fine:
+            is_fine &= table.text[end - _FINE_LENGTH + _MS_DIGITS] == _POINT
+            end = end - is_fine * (_FINE_LENGTH - _MS_DIGITS)
+            length = end - start
         value, valid = unsigned(table.words, end, np.minimum(length, MAX_DIGITS + 1))
         table.fits &= valid & (length == _MS_DIGITS) & (value >= 10 ** (_MS_DIGITS - 1))
-        return value * 1000
+        if not has_fine:
+            return value * 1000
+        rest, valid = unsigned(table.words, end + (_FINE_LENGTH - _MS_DIGITS), 3 * is_fine)
+        table.fits &= valid
+        return value * 1000 + rest
     text = table.strings(path)
     iso = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", strict=False)
     ts = iso.dt.timestamp("us").fill_null(0)

@@ -45,6 +45,9 @@ SUMMARY = {
     "positions": "Positions as their owner tells them, in base units (Parquet).",
     "clusters": "Trades in three clusters by the book they met, a new model every day (Parquet).",
     "maker": "Maker quotes from the flow of clusters, second by second: advice, not orders.",
+    "tape": "Trades of a consolidated tape, decoded and checked (US equities, Parquet).",
+    "classify": "Buyers and sellers of a tape by Lee and Ready, also by day (US equities).",
+    "metrics_daily": "Daily VPIN, Kyle's lambda, spreads and blocks of a tape (US equities).",
 }
 
 

@@ -2,7 +2,8 @@
 
 One row is one record of the quotes feed, in file order, at its own time or the clock's if that is
 later. Binance sends those of its spot market without a time, only with an update id: such rows
-have no `ts`; stage `quote` times them by the book feed.
+have no `ts`; stage `quote` times them by the book feed. On a tape (the NBBO) a side may be missing:
+from there on no quote is in force.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import numpy as np
 import polars as pl
 
 from pipeline.calc.clock import UNTIMED, Ints, judge
+from pipeline.calc.new_york import close_of
 from pipeline.calc.scales import Floats
 from pipeline.exact import check_positive, parse_decimal
-from pipeline.instrument import Contract, Instrument
+from pipeline.instrument import CRYPTO, TAPES, Contract, Instrument
 from pipeline.layers import Column, Layer
 from pipeline.raw.block import Block, UnknownContractError
 from pipeline.raw.held import Held, in_order, still_held
@@ -62,7 +64,9 @@ def fold(batch: QuoteBatch, before: Carry, context: Context[Params]) -> Closed[C
     for each in reversed(held):
         old = decode_quotes(each.block, context.instrument.exchange, context.instrument.inst_id)
         whole = _behind(old, each.record, whole)
-    judged = judge(whole.ts_us, before.clock, context.params.max_jump_ms * 1000)
+    jump_us = context.params.max_jump_ms * 1000
+    end_us = close_of(batch.block.day) if batch.block.ended else None
+    judged = judge(whole.ts_us, before.clock, jump_us, end_us)
     rejects = in_order(batch, batch.rejects, judged.future, held)
     good = judged.good
     ids = np.maximum.accumulate(np.maximum(whole.update_id[good], before.newest_id))
@@ -109,8 +113,8 @@ def _rows(
             getattr(batch, f"{side}_sz_dp")[good],
         )
         size = _in_base(digits, decimals, price, contract)
-        columns[side] = price
-        columns[f"{side}_size"] = pl.Series(np.where(digits < 0, np.nan, size)).fill_nan(None)
+        columns[side] = pl.Series(np.where(price > 0, price, np.nan)).fill_nan(None)
+        columns[f"{side}_size"] = pl.Series(np.where(digits <= 0, np.nan, size)).fill_nan(None)
     is_ticker = pl.Series(batch.is_ticker[good])
     kinds = pl.select(pl.when(is_ticker).then(pl.lit("ticker")).otherwise(pl.lit("quote")))
     columns["kind"] = kinds.to_series()
@@ -132,9 +136,9 @@ LAYER = Layer(
         Column("ts", "timestamp[us, UTC]", "UTC", "event time; null if the feed tells none"),
         Column("id", "int64", "", "update id; null if the feed has none"),
         Column("reached", "int64", "", "largest update id so far"),
-        Column("bid", "float64", "quote", "best bid"),
+        Column("bid", "float64", "quote", "best bid; null where a tape has none"),
         Column("bid_size", "float64", "base", "its size; null if a ticker tells none"),
-        Column("ask", "float64", "quote", "best ask"),
+        Column("ask", "float64", "quote", "best ask; null where a tape has none"),
         Column("ask_size", "float64", "base", "its size; null if a ticker tells none"),
         Column("kind", "string", "", "quote: one for every change; ticker: now and then"),
     ),
@@ -164,4 +168,5 @@ STAGE = Stage(
     carry=Carry,
     fold=fold,
     reach=reach,
+    markets=CRYPTO | TAPES,
 )

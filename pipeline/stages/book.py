@@ -30,9 +30,9 @@ from pipeline.calc.sequence import Sequence
 from pipeline.exact import check_positive, parse_decimal
 from pipeline.instrument import Contract, Instrument
 from pipeline.layers import Column, Layer
-from pipeline.raw.block import Block, Reject, UnknownContractError
+from pipeline.raw.block import Block, UnknownContractError
 from pipeline.raw.books import BookBatch, decode_books
-from pipeline.raw.held import Held, in_order, still_held
+from pipeline.raw.held import Held, by_place, in_order, reject_of, still_held
 from pipeline.reach import RAW, Reach, Told
 from pipeline.stage import Closed, Context, Row, Stage
 
@@ -107,9 +107,9 @@ def fold(batch: BookBatch, before: Carry, context: Context[Params]) -> Closed[Ca
     )
     fits, changes = _at_scales(whole, judged.good, carry, context.contract)
     for index in judged.good[~fits].tolist():
-        line = int(whole.line[index])
-        place = (batch.block.line_offset(line), index, 0)
-        ordered.append((place, Reject.of(batch.block, line, "magnitude")))
+        shown = max(index - len(held), 0)
+        place = (batch.block.line_offset(int(batch.line[shown])), shown, 0)
+        ordered.append((place, reject_of(batch, held, index, "magnitude")))
     good, times = judged.good[fits], judged.times[fits]
     if carry.first_us is None and (times != UNTIMED).any():
         carry.first_us = int(times[times != UNTIMED][0])
@@ -127,7 +127,7 @@ def fold(batch: BookBatch, before: Carry, context: Context[Params]) -> Closed[Ca
     return Closed(
         carry,
         rows,
-        [reject for _, reject in sorted(ordered, key=lambda pair: pair[0])],
+        by_place(ordered),
         rows_in=batch.records,
         duplicate=replay.repeated,
         bad=len(ordered),

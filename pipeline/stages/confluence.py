@@ -240,14 +240,13 @@ LAYER = Layer(
     span_us=MINUTE_US,
 )
 
+
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`."""
     del tick
     layers = {layer.name: layer for layer in _aliases().values()}
     ages = {n: layers[n].span_us or params.max_age_s * 1_000_000 for n in _wanted(params)}
-    return tuple(
-        Reach(name, behind_us=age - MINUTE_US, which="last") for name, age in ages.items()
-    )
+    return tuple(Reach(name, behind_us=age - MINUTE_US, which="last") for name, age in ages.items())
 
 
 STAGE = Stage(

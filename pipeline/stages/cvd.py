@@ -137,6 +137,7 @@ CVD = Layer(
     span_us=MINUTE_US,
 )
 
+
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`."""
     del params, tick

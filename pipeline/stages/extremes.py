@@ -63,7 +63,7 @@ def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     """Add new trades to the open half hours and judge the session at the end of each."""
     settled = settle(ticks, carry.tick, context)
     if isinstance(settled, TickSize):
-        return Closed(Carry(settled), {"extremes_30m": []})
+        return Closed(Carry(settled), {"extremes_30m": []}, holds_back=True)
     ticks, tick, settled_tick = settled
     periods = _merge(carry.periods, _periods(ticks, tick))
     end = context.watermark_us
@@ -202,6 +202,7 @@ EXTREMES = Layer(
     "One row per half hour with trades: how the session's high and low stand at its end.",
     span_us=PERIOD_US,
 )
+
 
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`."""

@@ -186,6 +186,7 @@ FLOW = Layer(
     span_us=MINUTE_US,
 )
 
+
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`."""
     del params, tick

@@ -51,7 +51,7 @@ def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     """Add new trades to the open minutes and write those whose time has come."""
     settled = settle(ticks, carry.tick, context, context.params.row)
     if isinstance(settled, TickSize):
-        return Closed(Carry(settled), {"footprint": None})
+        return Closed(Carry(settled), {"footprint": None}, holds_back=True)
     ticks, step, tick = settled
     sums = merge(from_carry(carry.minutes), sum_rows(ticks, step, MINUTE_US), MINUTE_US)
     closed, still_open = split_closed(sums, MINUTE_US, context.watermark_us)
@@ -92,6 +92,7 @@ FOOTPRINT = Layer(
     "One row per minute and traded price row, in order of time, then price.",
     span_us=MINUTE_US,
 )
+
 
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`."""

@@ -15,10 +15,10 @@ from decimal import Decimal
 from typing import Annotated
 
 import msgspec
-import polars as pl
 
+from pipeline.calc.by_time import ByTime
 from pipeline.calc.cells import MINUTE_US
-from pipeline.calc.minutes import per_minute, settle
+from pipeline.calc.minutes import settle
 from pipeline.calc.ols import fit
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import add, nearest, ratio, scaled, subtract
@@ -85,12 +85,15 @@ def minutes_of(ticks: Ticks) -> list[Minute]:
     """Last price and notional of each minute."""
     if not ticks.height:
         return []
-    notional = pl.col("nt").cast(pl.Int128)
-    found = per_minute(
-        ticks,
-        pl.col("px").last(),
-        notional.sum().alias("nt"),
-        notional.filter(pl.col("side") < 0).sum().alias("sold"),
+    minutes = ByTime.of(ticks.frame["ts"], MINUTE_US)
+    price, notional = (minutes.values(ticks.frame[name]) for name in ("px", "nt"))
+    is_sold = minutes.flags(ticks.frame["side"]) < 0
+    found = zip(
+        minutes.starts.tolist(),
+        price[minutes.lasts].tolist(),
+        minutes.sums(notional),
+        minutes.sums_where(notional, is_sold),
+        strict=True,
     )
     return [
         Minute(
@@ -99,7 +102,7 @@ def minutes_of(ticks: Ticks) -> list[Minute]:
             scaled(total, ticks.nt_scale),
             scaled(total - 2 * sold, ticks.nt_scale),
         )
-        for start, close, total, sold in found.iter_rows()
+        for start, close, total, sold in found
     ]
 
 
@@ -158,6 +161,7 @@ IMPACT = Layer(
     "One row per minute with trades: what net buying did to the price over the last hour of bars.",
     span_us=MINUTE_US,
 )
+
 
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`; the oldest bar of a regression needs the close of the one before."""

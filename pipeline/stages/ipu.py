@@ -464,6 +464,7 @@ _COLUMNS = (
 
 _BAR = ("open", "high", "low", "close", "volume", "buy_volume", "sell_volume", "trades")
 
+
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`; the average range goes back to the first bar."""
     del tick

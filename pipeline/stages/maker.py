@@ -287,6 +287,7 @@ LAYER = Layer(
     span_us=_SECOND_US,
 )
 
+
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`; flow fades and is never gone, a quote is that of the second's end."""
     del params, tick

@@ -6,67 +6,40 @@ close in its last version before a later bar comes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
-import msgspec
-
-from pipeline.calc.observed import Feed, cells
-from pipeline.exact import check_positive, nearest, ratio
+from pipeline.calc.observed import Values
+from pipeline.exact import nearest, ratio
 from pipeline.instrument import Contract, Instrument
 from pipeline.layers import Column, Layer
+from pipeline.raw import context_cells
 from pipeline.raw.block import Block
-from pipeline.raw.context import ContextBatch, decode_context, open_interest, settle
-from pipeline.raw.held import Held
+from pipeline.raw.context import ContextBatch, decode_context, open_interest
+from pipeline.raw.context_cells import Params, close_cells
 from pipeline.reach import RAW, Reach
-from pipeline.stage import MINUTE_US, Closed, Context, Row, Stage
+from pipeline.stage import MINUTE_US, Closed, Context, Stage
 
 
-class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Settings of `[open_interest]`."""
-
-    max_jump_ms: int = 300_000
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense."""
-        check_positive(max_jump_ms=self.max_jump_ms)
-
-
-class Carry(msgspec.Struct):
+class Carry(context_cells.Carry):
     """What outlives a run and the last row's open interest."""
 
-    feed: Feed = msgspec.field(default_factory=Feed)
-    held: list[Held] = []
     last: Decimal | None = None
 
 
 def fold(batch: ContextBatch, before: Carry, context: Context[Params]) -> Closed[Carry]:
-    """Take one block's records and close the cells that are over."""
-    feed = msgspec.structs.replace(before.feed)
-    jump_us = context.params.max_jump_ms * 1000
-    settled = settle(
-        batch,
-        before.held,
-        feed.clock,
-        jump_us,
-        open_interest(context.instrument.inst_id, context.contract),
-    )
-    closed, repeated = cells(feed, settled.good, MINUTE_US)
-    rows: list[Row] = []
-    last = before.last
-    for start, values in closed:
-        (value,) = values[-1]
-        change = (nearest(ratio(value, last)) - 1) * 100 if last else None
-        rows.append((start, (nearest(value), change)))
-        last = value
-    return Closed(
-        Carry(feed, settled.held, last),
-        {LAYER.name: rows},
-        settled.rejects,
-        rows_in=batch.records,
-        duplicate=repeated,
-        bad=len(settled.rejects),
-        watermark_us=settled.clock,
-    )
+    """Take one block's records and close the minutes that are over."""
+    read = open_interest(context.instrument.inst_id, context.contract)
+    return close_cells(batch, before, context.params, read, MINUTE_US, layer=LAYER.name, row=_row)
+
+
+def _row(carry: Carry, observed: Sequence[Values]) -> tuple[Any, ...]:
+    """The last value, and its change against the row before."""
+    (value,) = observed[-1]
+    change = (nearest(ratio(value, carry.last)) - 1) * 100 if carry.last else None
+    carry.last = value
+    return nearest(value), change
 
 
 LAYER = Layer(

@@ -214,6 +214,7 @@ ORDERFLOW = Layer(
     span_us=MINUTE_US,
 )
 
+
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`."""
     del params, tick

@@ -16,7 +16,7 @@ from pipeline.exact import check_positive
 from pipeline.instrument import Contract, Instrument
 from pipeline.layers import Column, Layer
 from pipeline.raw.block import Block
-from pipeline.raw.held import Held, in_order, still_held
+from pipeline.raw.held import Held, by_place, in_order, still_held
 from pipeline.raw.positions import PositionBatch, decode_positions
 from pipeline.stage import Closed, Context, Stage
 
@@ -57,7 +57,7 @@ def fold(batch: PositionBatch, carry: Carry, context: Context[Params]) -> Closed
     return Closed(
         after,
         {"positions": rows},
-        [reject for _, reject in sorted(rejects, key=lambda pair: pair[0])],
+        by_place(rejects),
         rows_in=batch.records,
         bad=len(rejects),
         watermark_us=after.clock,

@@ -127,7 +127,8 @@ def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     params = context.params
     settled = settle(ticks, carry.tick, context, params.row)
     if isinstance(settled, TickSize):
-        return Closed(Carry(settled), {"profile_session": [], "profile_24h": []})
+        nothing: dict[str, Any] = {"profile_session": [], "profile_24h": []}
+        return Closed(Carry(settled), nothing, holds_back=True)
     ticks, step, tick = settled
     sums = merge(from_carry(carry.bars), sum_rows(ticks, step, BAR_US), BAR_US)
     closes = {**carry.closes, **_closes(ticks)}
@@ -377,6 +378,7 @@ _COLUMNS = (
         "above_value, in_value (edges too) or below_value: the bar's last price against vah, val",
     ),
 )
+
 
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`."""

@@ -92,6 +92,7 @@ LAYER = Layer(
     "The best bid and offer after every event of the best source there is.",
 )
 
+
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`; every row of `bbo` is a quote, and not every event of a book."""
     del params, tick

@@ -6,53 +6,27 @@ one comes.
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Sequence
+from typing import Any
 
-from pipeline.calc.observed import Feed, cells
-from pipeline.exact import check_positive, nearest
+from pipeline.calc.observed import Values
+from pipeline.exact import nearest
 from pipeline.instrument import Contract, Instrument
 from pipeline.layers import Column, Layer
 from pipeline.raw.block import Block
-from pipeline.raw.context import ContextBatch, decode_context, ratio, settle
-from pipeline.raw.held import Held
-from pipeline.stage import MINUTE_US, Closed, Context, Row, Stage
-
-
-class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Settings of `[ratio]`."""
-
-    max_jump_ms: int = 300_000
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense."""
-        check_positive(max_jump_ms=self.max_jump_ms)
-
-
-class Carry(msgspec.Struct):
-    """What outlives a run."""
-
-    feed: Feed = msgspec.field(default_factory=Feed)
-    held: list[Held] = []
+from pipeline.raw.context import ContextBatch, decode_context, ratio
+from pipeline.raw.context_cells import Carry, Params, close_cells
+from pipeline.stage import MINUTE_US, Closed, Context, Stage
 
 
 def fold(batch: ContextBatch, before: Carry, context: Context[Params]) -> Closed[Carry]:
-    """Take one block's records and close the cells that are over."""
-    feed = msgspec.structs.replace(before.feed)
-    jump_us = context.params.max_jump_ms * 1000
-    settled = settle(batch, before.held, feed.clock, jump_us, ratio)
-    closed, repeated = cells(feed, settled.good, MINUTE_US)
-    rows: list[Row] = [
-        (start, tuple(nearest(value) for value in values[-1])) for start, values in closed
-    ]
-    return Closed(
-        Carry(feed, settled.held),
-        {LAYER.name: rows},
-        settled.rejects,
-        rows_in=batch.records,
-        duplicate=repeated,
-        bad=len(settled.rejects),
-        watermark_us=settled.clock,
-    )
+    """Take one block's records and close the minutes that are over."""
+    return close_cells(batch, before, context.params, ratio, MINUTE_US, layer=LAYER.name, row=_row)
+
+
+def _row(carry: Carry, observed: Sequence[Values]) -> tuple[Any, ...]:
+    del carry
+    return tuple(nearest(value) for value in observed[-1])
 
 
 LAYER = Layer(

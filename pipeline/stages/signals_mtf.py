@@ -167,6 +167,7 @@ LAYER = Layer(
     span_us=_SPAN_US,
 )
 
+
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`; of longer bars the last that ended by the row's end."""
     del params, tick

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.calc.atr import Atr
-from pipeline.calc.price_volume import Bar, Bins, PriceRows, RollingProfile, Shape
+from pipeline.calc.price_volume import Bar, Bins, Held, PriceRows, RollingProfile, Shape
 from pipeline.calc.tolerant import above, same
 from pipeline.calc.volume_clusters import Band, Book, Cluster, Scoring, oi_adjustment
 from pipeline.layers import Column, Layer
@@ -138,24 +138,29 @@ def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry
     params = context.params
     bars = {length: _bars(joined.frames[f"bars_{length}m"]) for length in MINUTES}
     feeds = Feeds.of(joined.frames, round(params.oi_max_age_s * _SECOND_US))
-    prices = _price_rows(joined, bars, params)
+    new = {
+        length: range(_first_new(known, length * MINUTE_US, joined.start_us), len(known))
+        for length, known in bars.items()
+    }
+    prices = Prices(joined.frames["footprint"], bars, new, params.lookback)
+    shape = Shape(params.gauss_width, params.direction_tilt)
     memory: dict[str, Memory] = {}
     rows: dict[str, list[Row]] = {}
     needs: dict[str, int] = {}
     for length, known in bars.items():
         span_us = length * MINUTE_US
-        profile = RollingProfile(
-            known,
-            span_us,
-            prices,
-            params.lookback,
-            Shape(params.gauss_width, params.direction_tilt),
-        )
         before = carry.memory.get(str(length), Memory())
-        first = _first_new(known, span_us, joined.start_us)
-        rows[f"vcp_{length}m"], memory[str(length)] = _rows(
-            profile, range(first, len(known)), span_us, before, feeds, params
-        )
+        rows[f"vcp_{length}m"], memory[str(length)] = [], before
+        if new[length]:
+            found, held = None, None
+            if params.profile_source != "gaussian":
+                found, held = prices.of(length, context.memo.get(f"{length}m"))
+            profile = RollingProfile(known, span_us, found, params.lookback, shape, held)
+            rows[f"vcp_{length}m"], memory[str(length)] = _rows(
+                profile, new[length], span_us, before, feeds, params
+            )
+            profile.hold(new[length][-1])
+            context.memo[f"{length}m"] = profile.held()
         needs[f"bars_{length}m"] = _oldest(known, span_us, joined.end_us, params.lookback)
     needs["footprint"] = (
         joined.end_us if params.profile_source == "gaussian" else min(needs.values())
@@ -171,25 +176,64 @@ def _first_new(bars: Sequence[Bar], span_us: int, start_us: int) -> int:
 
 
 def _oldest(bars: Sequence[Bar], span_us: int, end_us: int, lookback: int) -> int:
-    """When the first bar opened that the next one's profile will hold."""
-    kept = bars[max(0, len(bars) + 1 - lookback) :]
+    """When the bar opened that the next one's profile will let go of."""
+    kept = bars[max(0, len(bars) - lookback) :]
     return kept[0].start if kept else end_us // span_us * span_us
 
 
-def _price_rows(joined: Joined, bars: dict[int, list[Bar]], params: Params) -> PriceRows | None:
-    """The price rows of all bars that the window's profiles hold."""
-    since = []
-    for length, known in bars.items():
-        first = _first_new(known, length * MINUTE_US, joined.start_us)
-        if first < len(known):
-            since.append(known[max(0, first + 1 - params.lookback)].start)
-    if params.profile_source == "gaussian" or not since:
-        return None
-    frame = joined.frames["footprint"]
-    ts = frame["ts"].to_numpy()
-    part = slice(int(np.searchsorted(ts, min(since))), None)
-    columns = (frame[name].to_numpy()[part] for name in ("price", "buy_volume", "sell_volume"))
-    return PriceRows.of(ts[part], *columns)
+@dataclass
+class Prices:
+    """The price rows that the profiles of a window need.
+
+    A profile that goes on from the one before needs those of the bars that come and of those that
+    leave, any other one those of all bars that it is to hold.
+    """
+
+    frame: pl.DataFrame
+    bars: dict[int, list[Bar]]
+    new: dict[int, range]
+    lookback: int
+    _whole: PriceRows | None = None
+
+    def of(self, length: int, held: Held | None) -> tuple[PriceRows, Held | None]:
+        """Rows for bars of one length, and what is held if the profile can go on from it."""
+        known, new = self.bars[length], self.new[length]
+        behind = known[max(0, new.start - self.lookback) : new.start]
+        follows = held is not None and [bar.start for bar in behind] == held.starts
+        if held is not None and follows and len(new) < self.lookback:
+            leaving = known[new.start - len(behind) : max(0, new.stop - self.lookback)]
+            parts = (leaving, known[new.start : new.stop])
+            rows = self._rows([part for part in parts if part], length * MINUTE_US)
+            further = PriceRows.behind(held, *rows)
+            if further is not None:
+                return further, held
+        return self.whole(), None
+
+    def whole(self) -> PriceRows:
+        """The rows of all bars that any profile of the window holds."""
+        if self._whole is None:
+            since = min(
+                self.bars[length][max(0, new.start + 1 - self.lookback)].start
+                for length, new in self.new.items()
+                if new
+            )
+            first = int(np.searchsorted(self.frame["ts"].to_numpy(), since))
+            self._whole = PriceRows.of(*_arrays(self.frame.slice(first)))
+        return self._whole
+
+    def _rows(self, parts: Sequence[Sequence[Bar]], span_us: int) -> list[Any]:
+        """The rows of some stretches of bars, behind each other."""
+        ts = self.frame["ts"].to_numpy()
+        found = []
+        for part in parts:
+            edges = (part[0].start, part[-1].start + span_us)
+            first, end = np.searchsorted(ts, edges).tolist()
+            found.append(_arrays(self.frame.slice(first, end - first)))
+        return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+
+
+def _arrays(frame: pl.DataFrame) -> list[Any]:
+    return [frame[name].to_numpy() for name in ("ts", "price", "buy_volume", "sell_volume")]
 
 
 def _rows(
@@ -313,6 +357,7 @@ _COLUMNS = (
         "range) / 14; null before",
     ),
 )
+
 
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`; the average range goes back to the first bar."""

@@ -198,6 +198,7 @@ VOLUME = Layer(
     span_us=MINUTE_US,
 )
 
+
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`."""
     del tick

@@ -347,6 +347,7 @@ VPIN = Layer(
     stamp="ms",
 )
 
+
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`.
 

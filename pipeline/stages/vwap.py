@@ -234,6 +234,7 @@ VWAP = Layer(
     span_us=MINUTE_US,
 )
 
+
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`; the session is never longer than the longest window."""
     del params, tick

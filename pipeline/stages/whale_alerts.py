@@ -5,25 +5,26 @@ Whale Alert's transactions of the instrument's coin, each once.
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Sequence
+from typing import Any
 
-from pipeline.calc.observed import Feed, cells, total
+from pipeline.calc.observed import Values, total
 from pipeline.exact import check_positive, nearest, subtract
 from pipeline.instrument import Contract, Instrument, coin_of
 from pipeline.layers import Column, Layer
+from pipeline.raw import context_cells
 from pipeline.raw.block import Block
-from pipeline.raw.context import ContextBatch, decode_context, settle, whale_alerts
-from pipeline.raw.held import Held
+from pipeline.raw.context import ContextBatch, decode_context, whale_alerts
+from pipeline.raw.context_cells import Carry, close_cells
 from pipeline.reach import RAW, Reach
-from pipeline.stage import Closed, Context, Row, Stage
+from pipeline.stage import Closed, Context, Stage
 
 HOUR_US = 3_600_000_000
 
 
-class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Params(context_cells.Params, frozen=True, forbid_unknown_fields=True):
     """Settings of `[whale_alerts]`."""
 
-    max_jump_ms: int = 300_000
     dedup_window: int = 10_000
 
     def __post_init__(self) -> None:
@@ -31,35 +32,24 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_positive(max_jump_ms=self.max_jump_ms, dedup_window=self.dedup_window)
 
 
-class Carry(msgspec.Struct):
-    """What outlives a run."""
-
-    feed: Feed = msgspec.field(default_factory=Feed)
-    held: list[Held] = []
-
-
 def fold(batch: ContextBatch, before: Carry, context: Context[Params]) -> Closed[Carry]:
-    """Take one block's records and close the cells that are over."""
-    feed = msgspec.structs.replace(before.feed)
-    jump_us = context.params.max_jump_ms * 1000
-    settled = settle(
-        batch, before.held, feed.clock, jump_us, whale_alerts(coin_of(context.instrument.inst_id))
+    """Take one block's records and close the hours that are over."""
+    return close_cells(
+        batch,
+        before,
+        context.params,
+        whale_alerts(coin_of(context.instrument.inst_id)),
+        HOUR_US,
+        layer=LAYER.name,
+        row=_row,
+        remembered=context.params.dedup_window,
     )
-    closed, repeated = cells(feed, settled.good, HOUR_US, context.params.dedup_window)
-    rows: list[Row] = []
-    for start, values in closed:
-        inflow, outflow = total(values, 0), total(values, 1)
-        net = nearest(subtract(inflow, outflow))
-        rows.append((start, (nearest(inflow), nearest(outflow), net, len(values))))
-    return Closed(
-        Carry(feed, settled.held),
-        {LAYER.name: rows},
-        settled.rejects,
-        rows_in=batch.records,
-        duplicate=repeated,
-        bad=len(settled.rejects),
-        watermark_us=settled.clock,
-    )
+
+
+def _row(carry: Carry, observed: Sequence[Values]) -> tuple[Any, ...]:
+    del carry
+    inflow, outflow = total(observed, 0), total(observed, 1)
+    return nearest(inflow), nearest(outflow), nearest(subtract(inflow, outflow)), len(observed)
 
 
 LAYER = Layer(

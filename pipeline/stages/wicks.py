@@ -174,6 +174,7 @@ WICKS = Layer(
     span_us=5 * MINUTE_US,
 )
 
+
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`; a level expires with the bar that opens so many days later."""
     del tick

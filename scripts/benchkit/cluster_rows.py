@@ -21,7 +21,7 @@ def clusters(place: Place) -> Outcome:
     write_market(
         root,
         inst_id=INSTRUMENT.inst_id,
-        speed=sizes.history_speed * 2,
+        speed=sizes.history_speed * 6,
         days=2,
         hours=sizes.book_hours,
         book_ms=sizes.book_ms,

@@ -1,4 +1,4 @@
-"""Histories of different length that end with the same day, and minutes to append to them."""
+"""Histories of different length that end with the same day, and bars to append to them."""
 
 from __future__ import annotations
 
@@ -17,33 +17,38 @@ from scripts.benchkit.place import INSTRUMENT, Place, count_lines
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A vault with some days of the stages' layers; `newest` is the day file that still grows."""
+    """A vault with some days of the stages' layers; `newest` is the day file that still grows.
+
+    Attributes:
+        bar_minutes: length of what is appended to it.
+    """
 
     days: int
     stages: Sequence[str]
     root: Path
     newest: Path
+    bar_minutes: int
     bars_before: int
 
     @property
     def bars(self) -> int:
-        """How many minutes are written."""
-        return _bars(self.root)
+        """How many bars are written."""
+        return _bars(self.root, self.bar_minutes)
 
     def append(self, minute: Path) -> None:
-        """Do what a collector does in a minute."""
+        """Do what a collector does in a bar."""
         with self.newest.open("ab") as out:
             out.write(minute.read_bytes())
 
     def check(self, appended: int) -> None:
-        """Every appended minute must have closed the one before it.
+        """Every appended bar must have closed the one before it.
 
         Raises:
             BenchError: it did not.
         """
         closed = self.bars - self.bars_before
         if closed != appended:
-            raise BenchError(f"{appended} minutes were appended, {closed} bars were written")
+            raise BenchError(f"{appended} bars were appended, {closed} were written")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +60,20 @@ class MinuteTimes:
     in_process: Sequence[Sequence[float]]
 
 
-def measure_minutes(place: Place, days: Sequence[int], measured: Sequence[str]) -> MinuteTimes:
-    """Append the same minutes to histories of so many days and run some stages after each.
+def measure_minutes(
+    place: Place, days: Sequence[int], measured: Sequence[str], bar_minutes: int = 1
+) -> MinuteTimes:
+    """Append the same bars to histories of so many days and run some stages after each.
 
     Raises:
-        BenchError: a minute did not close.
+        BenchError: a bar did not close.
     """
     sizes = place.sizes
     files = place.market(speed=sizes.history_speed, days=max(sizes.history_days))
-    newest, minutes = split_minutes(place, files[-1], sizes.minutes + 1 + sizes.process_minutes)
-    histories = [grow(place, count, measured, files, newest) for count in days]
+    newest, minutes = split_bars(
+        place, files[-1], sizes.minutes + 1 + sizes.process_minutes, bar_minutes
+    )
+    histories = [grow(place, count, measured, files, newest, bar_minutes) for count in days]
     cold = append_cold(place, histories, minutes[: sizes.minutes])
     in_process = append_in_process(place, histories, minutes[sizes.minutes :])
     for history in histories:
@@ -72,11 +81,13 @@ def measure_minutes(place: Place, days: Sequence[int], measured: Sequence[str]) 
     return MinuteTimes(histories, cold, in_process)
 
 
-def split_minutes(place: Place, day: Path, count: int) -> tuple[Path, list[Path]]:
-    """Cut a day's last minutes off, into files.
+def split_bars(
+    place: Place, day: Path, count: int, bar_minutes: int = 1
+) -> tuple[Path, list[Path]]:
+    """Cut a day's last bars off, into files.
 
     Returns:
-        The rest of the day, and the minutes in order; minutes without trades are none.
+        The rest of the day, and the bars in order; bars without trades are none.
     """
     folder = place.scratch("minutes")
     folder.mkdir()
@@ -84,7 +95,7 @@ def split_minutes(place: Place, day: Path, count: int) -> tuple[Path, list[Path]
     last = None
     rest = day.read_bytes().splitlines(keepends=True)
     while rest:
-        minute = int(json.loads(rest[-1])["ts"]) // MINUTE_MS
+        minute = int(json.loads(rest[-1])["ts"]) // (bar_minutes * MINUTE_MS)
         if minute != last:
             if len(groups) == count:
                 break
@@ -102,7 +113,12 @@ def split_minutes(place: Place, day: Path, count: int) -> tuple[Path, list[Path]
 
 
 def grow(
-    place: Place, days: int, measured: Sequence[str], files: Sequence[Path], newest: Path
+    place: Place,
+    days: int,
+    measured: Sequence[str],
+    files: Sequence[Path],
+    newest: Path,
+    bar_minutes: int = 1,
 ) -> History:
     """A vault whose layers hold so many days, the last of them `newest`.
 
@@ -116,7 +132,8 @@ def grow(
     part_rows = stages.layers()["trades"][0].part_rows
     _leave_out(raw, lambda rows: (rows - part_rows // 2) % part_rows)
     place.run_stages(root, measured)
-    return History(days, measured, root, raw / newest.name, _bars(root))
+    before = _bars(root, bar_minutes)
+    return History(days, measured, root, raw / newest.name, bar_minutes, before)
 
 
 def _leave_out(raw: Path, surplus_of: Callable[[int], int]) -> None:
@@ -167,6 +184,6 @@ def append_in_process(
     return times
 
 
-def _bars(root: Path) -> int:
-    path = VaultPaths(root).derived("bars", INSTRUMENT) / "bars_1m.jsonl"
+def _bars(root: Path, minutes: int) -> int:
+    path = VaultPaths(root).derived("bars", INSTRUMENT) / f"bars_{minutes}m.jsonl"
     return path.read_bytes().count(b"\n")

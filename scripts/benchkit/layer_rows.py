@@ -59,6 +59,19 @@ def layer_minute(place: Place) -> Outcome:
     return Outcome("One minute, all trade layers", text, minute_lines(times))
 
 
+def signal_bar(place: Place) -> Outcome:
+    """One appended five-minute bar to the fused signal after histories of different length."""
+    sizes = place.sizes
+    times = measure_minutes(place, sizes.layer_history_days, ("signals_mtf",), bar_minutes=5)
+    text = (
+        "The raw trades of the next five minutes are appended to the newest day file, then "
+        "signals_mtf runs with all it reads: cold, and inside a process that has run it before. "
+        "The vaults get the same bars in turn; medians of "
+        f"{sizes.minutes} (cold) and {sizes.process_minutes} (in process)."
+    )
+    return Outcome("One bar to the fused signal", text, minute_lines(times))
+
+
 def states(place: Place) -> Outcome:
     """The size of every state file after the day."""
     runs = _day(place)

@@ -55,6 +55,8 @@ class Sizes:
     depth_runs: int = 3
     depth_part: int = 6000
     depth_part_runs: int = 3
+    import_rows: int = 17_000_000
+    import_runs: int = 3
 
 
 QUICK = Sizes(
@@ -78,6 +80,8 @@ QUICK = Sizes(
     depth_runs=1,
     depth_part=500,
     depth_part_runs=1,
+    import_rows=20_000,
+    import_runs=1,
 )
 
 

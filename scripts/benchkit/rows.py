@@ -12,7 +12,8 @@ from scripts.benchkit.cold import FLOWVAULT
 from scripts.benchkit.days import measure_day
 from scripts.benchkit.depth_rows import book_length, book_memory, books
 from scripts.benchkit.history import measure_minutes
-from scripts.benchkit.layer_rows import layer_memory, layer_minute, layers, states
+from scripts.benchkit.import_rows import imports
+from scripts.benchkit.layer_rows import layer_memory, layer_minute, layers, signal_bar, states
 from scripts.benchkit.lines import (
     beside,
     growth_line,
@@ -147,6 +148,7 @@ ROWS: dict[str, Row] = {
     "simulator": simulator,
     "layers": layers,
     "layer-minute": layer_minute,
+    "signal-bar": signal_bar,
     "parts": parts,
     "states": states,
     "layer-memory": layer_memory,
@@ -154,5 +156,6 @@ ROWS: dict[str, Row] = {
     "book-length": book_length,
     "book-memory": book_memory,
     "clusters": clusters,
+    "import": imports,
 }
 """Every row in the order of the table, under the name that `--only` takes."""

@@ -123,3 +123,21 @@ def test_by_hand(stamps: list[int], good: Good, future: Future, held: list[int])
     """Each limit on both of its sides."""
     found = in_pieces(stamps, [])
     assert found[:3] == (good, future, held)
+
+
+def test_an_end_decides_about_what_waits() -> None:
+    """A time that comes behind the records moves the clock, and shows what another record would."""
+    stamps = np.array([100, 900])
+    waits = judge(stamps, None, JUMP)
+    assert (waits.good.tolist(), waits.held, waits.clock) == ([0], [1], 100)
+    for end, good, clock in ((600, [0, 1], 900), (2000, [0, 1], 2000), (599, [0], 599)):
+        ended = judge(stamps, None, JUMP, end)
+        assert (ended.good.tolist(), ended.clock) == (good, clock)
+        assert ended.times.tolist() == [100, 900][: len(good)]
+        assert ended.held == ([] if len(good) > 1 else [1])
+        assert ended.future == []
+    nothing = np.zeros(0, np.int64)
+    assert judge(nothing, None, JUMP, 700)[4] == 700
+    assert judge(nothing, 800, JUMP, 700)[4] == 800
+    alone = judge(np.array([900]), 100, JUMP, 800)
+    assert (alone.good.tolist(), alone.times.tolist(), alone.clock) == ([0], [900], 900)

@@ -32,6 +32,7 @@ def test_names_of_an_instrument() -> None:
     assert SWAP.key == "okx/perps/BTC-USDT-SWAP"
     assert SWAP.row_market == "perp"
     assert Instrument("okx", "spot", "BTC-USDT").row_market == "spot"
+    assert Instrument("taq", "equities", "AIG").row_market == "equity"
     assert SWAP.options == "-i BTC-USDT-SWAP --exchange okx --market perps"
 
 

@@ -14,6 +14,7 @@ import pytest
 from pipeline import stages
 from pipeline.engine import lock, reader
 from pipeline.engine import state as states
+from pipeline.engine.disk import Unsynced
 from pipeline.engine.jsonl import JsonlOutput
 from pipeline.engine.paths import VaultPaths, find_instruments
 from pipeline.engine.rows import encode_reject, encode_rows, stamp
@@ -44,9 +45,9 @@ def test_rows_go_behind_the_committed_length(left: bytes, tmp_path: Path) -> Non
     output.append(b"three\n")
     assert output.is_dirty
     assert path.read_bytes() == b"one\n" + left, "nothing is written before the commit"
-    assert output.write() == 14
+    assert output.write(Unsynced()) == 14
     assert path.read_bytes() == b"one\ntwo\nthree\n"
-    assert output.write() == 14
+    assert output.write(Unsynced()) == 14
     assert not output.is_dirty
 
 
@@ -70,7 +71,7 @@ def test_a_follower_never_sees_a_row_vanish(tmp_path: Path) -> None:
         assert follower.read() == b"one\ntwo\nthree\n"
         output = JsonlOutput(path, 4)
         output.append(b"two\nthree\nfour\n")
-        output.write()
+        output.write(Unsynced())
         assert follower.read() == b"four\n"
 
 
@@ -272,9 +273,19 @@ def test_instruments_are_found_under_raw(tmp_path: Path) -> None:
     for name in (
         *("okx/trades_perps/B", "okx/trades_perps/A", "okx/books_perps/A", "okx/trades_spot/C"),
         *("x_y/open_interest_perps/D", "okx/other_perps/E", "okx/trades_futures/F"),
+        *(
+            "taq/trades/AIG",
+            "taq/quotes/GE",
+            "taq/other/X",
+            "finra/trades/Y",
+            "okx/trades_equities/Z",
+        ),
     ):
         (tmp_path / "raw" / name).mkdir(parents=True)
     (tmp_path / "raw" / "okx" / "trades_perps" / "README.md").write_text("not a folder")
     found = [each.key for each in find_instruments(tmp_path)]
-    assert found == ["okx/perps/A", "okx/perps/B", "okx/spot/C", "x_y/perps/D"]
+    assert found == [
+        *("okx/perps/A", "okx/perps/B", "okx/spot/C"),
+        *("taq/equities/AIG", "taq/equities/GE", "x_y/perps/D"),
+    ]
     assert list(find_instruments(tmp_path / "nowhere")) == []

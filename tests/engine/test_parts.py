@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from pipeline.engine.codecs import FrameCodec
+from pipeline.engine.disk import Unsynced
 from pipeline.engine.parts import PartsOutput, names, part_name, read_rows, to_bytes
 from pipeline.engine.state import Parts
 from pipeline.errors import StateError
@@ -40,8 +41,8 @@ def opened(folder: Path, committed: int) -> PartsOutput[pl.DataFrame]:
 
 def commit(output: PartsOutput[pl.DataFrame]) -> int:
     """One whole commit."""
-    listing = output.write()
-    output.publish()
+    listing = output.write(Unsynced())
+    output.publish(Unsynced())
     return listing.rows
 
 
@@ -121,8 +122,8 @@ def test_reading_from_a_row_on(committed: int, start: int, tmp_path: Path) -> No
     """File by file, each with the row number past its end."""
     output = opened(tmp_path / "x", 0)
     output.append(rows(0, committed))
-    listing = output.write()
-    output.publish()
+    listing = output.write(Unsynced())
+    output.publish(Unsynced())
     found = list(read_rows(tmp_path / "x", listing, start, FrameCodec(), None))
     if start >= committed:
         assert found == []

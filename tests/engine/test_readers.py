@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from pipeline.engine.codecs import FrameCodec
+from pipeline.engine.disk import Unsynced
 from pipeline.engine.parts import PartsOutput
 from pipeline.engine.readers import JsonlReader, PartsReader, RowReader, TimedReader
 from pipeline.engine.state import Parts, State
@@ -58,8 +59,8 @@ def write_parts(folder: Path, layer: Layer, rows: list[tuple[Any, ...]]) -> None
     output = PartsOutput(folder, Parts(0, PART_ROWS), FrameCodec())
     if rows:
         output.append(frame)
-    output.write()
-    output.publish()
+    output.write(Unsynced())
+    output.publish(Unsynced())
     output.close()
 
 

@@ -82,7 +82,20 @@ class Worker:
         self.pid = pid
         self._output = output
         self._stream = stream
+        self._is_over = False
         self.words = ""
+
+    def read(self) -> str:
+        """What it has printed so far."""
+        with contextlib.suppress(BlockingIOError):
+            if not self._is_over:
+                self.words += os.read(self._stream, 1 << 16).decode("utf-8", "replace")
+        return self.words
+
+    def stop(self) -> int:
+        """Ask it to end; its status."""
+        os.kill(self.pid, signal.SIGTERM)
+        return self.wait()
 
     def kill(self) -> int:
         """Kill -9; the status, which is 0 if the worker was quicker."""
@@ -92,8 +105,8 @@ class Worker:
     def wait(self) -> int:
         """Wait for the end; a traceback is never an acceptable last word."""
         status = self._forks.wait(self.pid)
-        with contextlib.suppress(BlockingIOError):
-            self.words = os.read(self._stream, 1 << 16).decode("utf-8", "replace")
+        self.read()
+        self._is_over = True
         os.close(self._stream)
         self._output.unlink()
         assert "Traceback (most recent call last)" not in self.words, self.words

@@ -17,6 +17,7 @@ import pytest
 
 from pipeline.engine import disk, swap
 from pipeline.engine import state as states
+from pipeline.engine.disk import Unsynced
 from pipeline.engine.jsonl import JsonlOutput
 from pipeline.engine.outputs import Outputs
 from pipeline.engine.parts import PartsOutput
@@ -90,12 +91,12 @@ def state_not_synced(patch: Patch) -> None:
 def state_in_place(patch: Patch) -> None:
     """The state is written over the old one."""
 
-    def save(path: Path, state: states.State) -> None:
+    def adopt(path: Path, state: states.State, unsynced: Unsynced, _before: bytes = b"") -> None:
         disk.make_dir(path.parent)
         disk.write_whole(path, states.encode(state))
-        disk.sync_dir(path.parent)
+        unsynced.folder(path.parent)
 
-    patch.setattr(states, "save", save)
+    patch.setattr(states, "adopt", adopt)
 
 
 def commit_first(patch: Patch) -> None:
@@ -118,17 +119,18 @@ def commit_first(patch: Patch) -> None:
         patch.setattr(disk, name, deferred(name))
     write, publish = Outputs.write, Outputs.publish
 
-    def early(self: Outputs, state: states.State) -> None:
+    def early(self: Outputs, state: states.State, unsynced: Unsynced) -> None:
         is_open[0] = True
         try:
-            write(self, state)
+            write(self, state, unsynced)
+            unsynced.settle()
         finally:
             is_open[0] = False
 
-    def flush(self: Outputs) -> None:
+    def flush(self: Outputs, unsynced: Unsynced) -> None:
         while late:
             late.pop(0)()
-        publish(self)
+        publish(self, unsynced)
 
     patch.setattr(Outputs, "write", early)
     patch.setattr(Outputs, "publish", flush)
@@ -152,9 +154,10 @@ def published_first(patch: Patch) -> None:
     """Parquet files get their names, and the old last one is deleted, before the commit."""
     write = PartsOutput.write
 
-    def early(self: PartsOutput[Any]) -> Any:
-        listing = write(self)
-        self.publish()
+    def early(self: PartsOutput[Any], unsynced: Unsynced) -> Any:
+        listing = write(self, unsynced)
+        unsynced.settle()
+        self.publish(unsynced)
         return listing
 
     patch.setattr(PartsOutput, "write", early)
@@ -164,10 +167,10 @@ def append_at_end(patch: Patch) -> None:
     """JSONL rows go to the file's end instead of the committed length."""
     write = JsonlOutput.write
 
-    def append(self: JsonlOutput) -> int:
+    def append(self: JsonlOutput, unsynced: Unsynced) -> int:
         if self.path.exists() and self.is_dirty:
             self.length = max(self.length, self.path.stat().st_size)
-        return write(self)
+        return write(self, unsynced)
 
     patch.setattr(JsonlOutput, "write", append)
 
@@ -211,27 +214,29 @@ def skipped_if_equal(patch: Patch) -> None:
     """Bytes that reading shows to be there already are not written again."""
     write = JsonlOutput.write
 
-    def lazy(self: JsonlOutput) -> int:
+    def lazy(self: JsonlOutput, unsynced: Unsynced) -> int:
         data = b"".join(self._pending)
         if data and self.path.exists() and self.path.read_bytes()[self.length :] == data:
             self.length += len(data)
             self._pending.clear()
-        return write(self)
+        return write(self, unsynced)
 
     patch.setattr(JsonlOutput, "write", lazy)
 
 
 def rows_without_position(patch: Patch) -> None:
     """The state is saved with the lengths of the new rows but the old input position."""
-    real = states.save
+    real = states.adopt
 
-    def save(path: Path, state: states.State) -> None:
+    def adopt(path: Path, state: states.State, unsynced: Unsynced, before: bytes = b"") -> None:
         old, _ = states.load(path)
         if old is not None and old.upstream:
-            real(path, msgspec.structs.replace(state, upstream=old.upstream))
-        real(path, state)
+            states.save(path, msgspec.structs.replace(state, upstream=old.upstream))
+            states.write(path, state, unsynced)
+            unsynced.settle()
+        real(path, state, unsynced, before)
 
-    patch.setattr(states, "save", save)
+    patch.setattr(states, "adopt", adopt)
 
 
 def swap_without_list(patch: Patch) -> None:
@@ -243,11 +248,11 @@ def ready_too_early(patch: Patch) -> None:
     """A rebuild is called complete before its rows are there."""
     real = Outputs.write
 
-    def early(self: Outputs, state: states.State) -> None:
+    def early(self: Outputs, state: states.State, unsynced: Unsynced) -> None:
         if self.base.name.endswith(".rebuild"):
             disk.make_dir(self.base)
             swap.mark_ready(self.base)
-        real(self, state)
+        real(self, state, unsynced)
 
     patch.setattr(Outputs, "write", early)
 

@@ -18,10 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pipeline.cli.follow
 import pipeline.cli.main
 import pipeline.cli.rebuild
 import pipeline.cli.run
-from pipeline.engine import lock
+import pipeline.engine.follow
+from pipeline.engine import feed, lock, runner, tablestate
 from pipeline.engine.paths import VaultPaths
 from pipeline.errors import FlowvaultError
 
@@ -31,9 +33,19 @@ from .workload import INSTRUMENT, growing, make_raw, run_chain, use_small_parts
 CRASHED = 70
 
 
-def cli(argv: list[str], gate: str | None = None, file_size: int | None = None) -> int:
-    """The command line, optionally once a pipe is opened and with files limited in size."""
+def cli(
+    argv: list[str],
+    gate: str | None = None,
+    file_size: int | None = None,
+    block_bytes: int | None = None,
+) -> int:
+    """The command line, optionally once a pipe is opened and with files limited in size.
+
+    With `block_bytes` raw files are read in blocks of this size and every block is committed.
+    """
     use_small_parts()
+    if block_bytes is not None:
+        feed.BLOCK_BYTES, runner.COMMIT_ROWS = block_bytes, 1
     if gate is not None:
         Path(gate).read_bytes()
     if file_size is not None:
@@ -74,6 +86,14 @@ def hold(vault: str, stage: str, told: str) -> int:
     return 0
 
 
+def hold_tables(vault: str, told: str) -> int:
+    """The same for the lock of the market-wide tables."""
+    with lock.hold(tablestate.lock_path(Path(vault)), "a test"):
+        Path(told).write_text("held", encoding="ascii")
+        time.sleep(600)
+    return 0
+
+
 def race(vault: str, gate: str) -> int:
     """Run all stages the moment the gate opens; the status of what happened."""
     fd = os.open(gate, os.O_RDONLY)
@@ -91,6 +111,7 @@ JOBS: dict[str, Callable[..., int]] = {
     "cycles": cycles,
     "append": append,
     "hold": hold,
+    "hold_tables": hold_tables,
     "race": race,
 }
 

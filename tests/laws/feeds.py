@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.instrument import Instrument
+from pipeline.instrument import EQUITIES, Instrument
 
 from .context import KINDS as CONTEXT
 from .context import add_context
 from .feedstock import DIRT, Line, Mix, Stock, day_of, make
+from .tape import make_tape
 from .world import kind_of, sizes
 
 MARKET = ("trades", "books", "quotes")
@@ -40,9 +41,12 @@ def make_all(
     kinds: tuple[str, ...] = KINDS,
 ) -> Stock:
     """A stock of trades, and books and quotes of the same hours; only some kinds are kept."""
-    stock = make(instrument, seed, trades, mix)
-    _Collector(stock, seed, mix or Mix()).collect()
-    add_context(stock, seed, mix or Mix(), kinds)
+    if instrument.market == EQUITIES:
+        stock = make_tape(seed, trades, mix)
+    else:
+        stock = make(instrument, seed, trades, mix)
+        _Collector(stock, seed, mix or Mix()).collect()
+        add_context(stock, seed, mix or Mix(), kinds)
     if "trades" not in kinds:
         stock.days.clear()
     stock.others = {kind: days for kind, days in stock.others.items() if kind in kinds}

@@ -11,10 +11,13 @@ from pipeline.instrument import Instrument
 from .conftest import NewWorld
 from .feeds import AWAITED, MARKET, stock_of
 from .feedstock import COIN, PLAIN, SWAP, UNTIMED
-from .world import Grain, assert_same, chain, difference, grain, kind_of, sizes
+from .tape import TAPE
+from .world import Grain, assert_same, difference, grain, kind_of, sizes
 
 
-@pytest.mark.parametrize("instrument", [SWAP, PLAIN, UNTIMED], ids=["okx", "plain", "untimed"])
+@pytest.mark.parametrize(
+    "instrument", [SWAP, PLAIN, UNTIMED, TAPE], ids=["okx", "plain", "untimed", "tape"]
+)
 def test_line_by_line(instrument: Instrument, new_world: NewWorld) -> None:
     """A run whenever a few lines have come: nothing is decided by what else is in a block."""
     stock = stock_of(4, instrument, 30)
@@ -39,7 +42,9 @@ def test_line_by_line(instrument: Instrument, new_world: NewWorld) -> None:
     assert_same(world, batch)
 
 
-@pytest.mark.parametrize("instrument", [SWAP, UNTIMED, COIN], ids=["okx", "binance", "coinbase"])
+@pytest.mark.parametrize(
+    "instrument", [SWAP, UNTIMED, COIN, TAPE], ids=["okx", "binance", "coinbase", "tape"]
+)
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_order_of_arrival(instrument: Instrument, every: bool, new_world: NewWorld) -> None:
     """Whole feeds that come one after the other; of the others a byte is there.
@@ -71,7 +76,7 @@ def test_byte_by_byte_in_one_vault(new_world: NewWorld) -> None:
     batch, world = new_world(), new_world()
     batch.put(content)
     batch.run()
-    for stage in chain():
+    for stage in world.chain:
         if stage.raw_kind in sizes(content):
             step = 1 if stage.raw_kind == "trades" else 5
             for at in range(0, sizes(content)[stage.raw_kind], step):

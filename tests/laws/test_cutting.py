@@ -19,6 +19,7 @@ from .conftest import NewWorld
 from .feeds import AWAITED as KINDS
 from .feeds import MARKET, make_all, stock_of
 from .feedstock import COIN, INVERSE, PLAIN, SWAP, UNTIMED, Mix, Stock
+from .tape import TAPE
 from .world import (
     GENERATED_KINDS,
     AnyStage,
@@ -75,6 +76,7 @@ MARKETS = (
     *((SWAP, ("trades", "quotes")), (COIN, KINDS), (SWAP, ("trades", "books")), (SWAP, MARKET)),
     *((UNTIMED, ("trades", "books")), (PLAIN, ("books", "quotes")), (SWAP, ("trades",))),
     *((SWAP, KINDS), (UNTIMED, MARKET), (INVERSE, ("trades", "books"))),
+    *((TAPE, ("trades", "quotes")), (TAPE, ("trades",)), (TAPE, ("trades", "quotes"))),
 )
 """Instruments, and the feeds that they have."""
 

@@ -34,6 +34,7 @@ PARAMS = {
     "bars": ("", "whale_notional = 150", "whale_notional = 9000"),
     "volume": ("", "window = 5\nmin_window = 2", "absorption_pct = 3"),
 }
+ON_SWAPS = sorted(s.name for s in stages.all_stages() if SWAP.market in s.markets)
 GRAINS = (
     Grain(part_rows=8),
     Grain(part_rows=8, block_bytes=400),
@@ -68,7 +69,7 @@ class Vaults(RuleBasedStateMachine):
         self.has_run = False
         self.oracles = itertools.count()
 
-    @initialize(fine=st.sampled_from(GRAINS), one_more=st.sampled_from(sorted(stages.SUMMARY)))
+    @initialize(fine=st.sampled_from(GRAINS), one_more=st.sampled_from(ON_SWAPS))
     def choose(self, fine: Grain, one_more: str) -> None:
         """How finely the engine works, and on which stages; the first file is there, but empty."""
         self.fine = fine

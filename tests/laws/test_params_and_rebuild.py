@@ -18,7 +18,7 @@ from pipeline.errors import DataError, StateError
 from .conftest import NewWorld
 from .feeds import make_all
 from .feedstock import CLEAN, LATE_ONLY, SWAP, Line, Mix, Stock, in_their_minutes, make
-from .world import AnyStage, Grain, Tree, World, chain, difference, grain, only, root_kinds
+from .world import AnyStage, Grain, Tree, World, chain, difference, grain, home, only, root_kinds
 
 BUSY = Mix(dirt=0.05, late=0.05, duplicate=0.05, gap=0.05)
 
@@ -95,7 +95,7 @@ def assert_refused(world: World, stage: AnyStage, *words: str) -> None:
     with pytest.raises(StateError) as caught:
         world.run_one(stage)
     assert caught.value.status == 65
-    for word in ("rebuild", stage.name, "BTC-USDT-SWAP", *words):
+    for word in ("rebuild", stage.name, world.instrument.inst_id, *words):
         assert word in str(caught.value)
     assert world.stamps() == before
 
@@ -106,9 +106,10 @@ def test_a_changed_parameter_needs_a_rebuild_and_gets_one(
 ) -> None:
     """Refused with 65 and untouched; after the rebuild the rows are a fresh batch's under it."""
     mix = dataclasses.replace(CLEAN, gap=0.05)
-    only_trades = root_kinds(stage) == {"trades"}
-    stock = make(SWAP, 21, 250, mix) if only_trades else make_all(SWAP, 20, 80, mix)
-    old, fresh = new_world(), new_world()
+    instrument = home(stage)
+    only_trades = root_kinds(stage) == {"trades"} and instrument == SWAP
+    stock = make(SWAP, 21, 250, mix) if only_trades else make_all(instrument, 20, 80, mix)
+    old, fresh = new_world(instrument), new_world(instrument)
     text = f"[{stage.name}]\n{name} = {toml(changed(stage, name))}\n"
     for world in (old, fresh):
         world.chain = stages.with_upstream([stage.name])
@@ -148,14 +149,15 @@ def test_writing_a_default_down_is_no_change(new_world: NewWorld) -> None:
 @pytest.mark.parametrize("stage", [pytest.param(s, id=s.name) for s in chain()])
 def test_a_new_version_of_a_stage_needs_a_rebuild(stage: AnyStage, new_world: NewWorld) -> None:
     """The code's version is part of the state: other code does not go on from its carry."""
-    world = new_world()
-    world.put(make_all(SWAP, 22, 30).content())
+    instrument = home(stage)
+    world = new_world(instrument)
+    world.put(make_all(instrument, 22, 30).content())
     world.run()
     from pipeline.engine.runner import Vault
 
     newer = dataclasses.replace(stage, version=stage.version + 1)
     with pytest.raises(StateError, match="rebuild") as caught:
-        run_stage(Vault.open(world.root), newer, SWAP)
+        run_stage(Vault.open(world.root), newer, instrument)
     assert caught.value.status == 65
     assert f"version {stage.version}" in str(caught.value)
 
@@ -343,7 +345,7 @@ def test_a_rebuild_mends_a_raw_file_that_was_changed(new_world: NewWorld) -> Non
     day = min(stock.days)
     shorter = stock.content() | {day: stock.content()[day][200:]}
     world.put(shorter)
-    for stage in chain():
+    for stage in world.chain:
         if stage.raw_kind == "trades":
             with pytest.raises(DataError, match="rebuild") as caught:
                 world.run_one(stage)
@@ -352,5 +354,5 @@ def test_a_rebuild_mends_a_raw_file_that_was_changed(new_world: NewWorld) -> Non
     wanted.put(shorter)
     wanted.run()
     wanted.rebuild()
-    for stage in chain():
+    for stage in world.chain:
         assert_same(only(world.tree(), stage), only(wanted.tree(), stage))

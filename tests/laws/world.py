@@ -24,6 +24,9 @@ from pipeline.instrument import Instrument
 from pipeline.layers import Layer
 from pipeline.stage import Stage
 
+from .feedstock import SWAP
+from .tape import TAPE
+
 AnyStage = Stage[Any, Any]
 Tree = dict[str, bytes]
 
@@ -33,7 +36,7 @@ GENERATED_KINDS = frozenset(
         *("open_interest", "liquidations", "ratio", "whale_alerts"),
     )
 )
-"""Kinds of raw data that `feedstock`, `feeds` and `context` make."""
+"""Kinds of raw data that `feedstock`, `feeds`, `context` and `tape` make."""
 
 
 def root_kinds(stage: AnyStage) -> set[str]:
@@ -46,6 +49,11 @@ def root_kinds(stage: AnyStage) -> set[str]:
 def chain() -> list[AnyStage]:
     """The stages whose raw data can be made here, in the order in which they run."""
     return [stage for stage in stages.all_stages() if root_kinds(stage) <= GENERATED_KINDS]
+
+
+def home(stage: AnyStage) -> Instrument:
+    """The instrument on which a stage is tried by itself."""
+    return SWAP if SWAP.market in stage.markets else TAPE
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,8 @@ class World:
         self, root: Path, instrument: Instrument, wanted: list[AnyStage] | None = None
     ) -> None:
         self.root = root
-        self.chain = chain() if wanted is None else wanted
+        fitting = [stage for stage in chain() if instrument.market in stage.markets]
+        self.chain = fitting if wanted is None else wanted
         self.instrument = instrument
         self.raw = VaultPaths(root).raw(instrument, "trades")
         self.raw.mkdir(parents=True)

@@ -169,6 +169,16 @@ def _plain_quote(rng: random.Random, n: int) -> Record:
     return {"ts": ts, "bid": rng.choice((7, 7.25, "7.5")), "ask": _price(rng), **sizes}
 
 
+def _tape_quote(rng: random.Random, n: int) -> Record:
+    ts = rng.choice((FIRST_MS + n, iso(FIRST_MS + n), iso(FIRST_MS + n)))
+    record: Record = {"ts": ts, "seq": n, "bid": rng.choice((49.03, 49, 0, 0.0, None, 50.5))}
+    record |= {"bid_size": rng.choice((100, 0, 7)), "ask": rng.choice((49.08, 0, 51, "51.00"))}
+    record |= {"ask_size": rng.choice((1, 2, 0, "3"))}
+    if rng.random() < 0.1:
+        del record["bid"]
+    return record
+
+
 QUOTES = (
     Case("binance bookTicker", "binance", USDT, _ticker),
     Case("binance spot bookTicker", "binance", USDT, _ticker_spot),
@@ -176,6 +186,7 @@ QUOTES = (
     Case("okx tickers", "okx", SWAP, _okx_ticker),
     Case("coinbase ticker", "coinbase", USD, _coinbase_ticker),
     Case("plain", "elsewhere", "X-Y", _plain_quote),
+    Case("tape", "taq", "AIG", _tape_quote),
 )
 
 

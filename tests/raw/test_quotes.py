@@ -65,6 +65,12 @@ def judge(record: Record, line: Record, exchange: str, inst_id: str) -> tuple[An
         need(rulings.text_is(record.get("product_id"), inst_id))
         ts, is_ticker = rulings.first_time(record, ("time", "iso")), True
         keys = ("best_bid", "best_bid_size", "best_ask", "best_ask_size")
+    elif exchange == "taq":
+        need("bid" in record or "ask" in record)
+        rulings.named(record, "symbol", inst_id)
+        ts = rulings.first_time(record, ("ts", "any"))
+        bid, ask = (tape_side(record, side) for side in ("bid", "ask"))
+        return (ts, -1, *bid, *ask, False)
     else:
         rulings.named(record, "instId", inst_id)
         ts = rulings.first_time(record, ("ts", "any"))
@@ -74,6 +80,18 @@ def judge(record: Record, line: Record, exchange: str, inst_id: str) -> tuple[An
     else:
         sizes = [rulings.number(record.get(key), least=zero) for key in keys[1::2]]
     return (ts, update_id, numbers[0], sizes[0], numbers[1], sizes[1], is_ticker)
+
+
+def tape_side(record: Record, side: str) -> tuple[Decimal, Decimal]:
+    """Price and size of a side, zeros where a tape has none."""
+    nothing = (Decimal(0), Decimal(0))
+    if record.get(side) is None:
+        return nothing
+    price = rulings.number(record[side])
+    if not price:
+        return nothing
+    size = rulings.number(record.get(f"{side}_size"))
+    return (price, size) if size else nothing
 
 
 def assert_same(exchange: str, inst_id: str, lines: list[bytes], offset: int = 17) -> QuoteBatch:
@@ -168,6 +186,21 @@ TABLE = [
         b'{"ts":"1970-01-01T00:00:02Z","bid":7.50,"bid_size":1,"ask":"8","ask_size":"1e2"}',
         (2000000, -1, 75, 1, 1, 0, 8, 0, 100, 0, False),
     ),
+    (
+        "taq",
+        "AIG",
+        (
+            b'{"ts":"2013-10-07T13:30:00.020Z","seq":427,"bid":49.03,"bid_size":100,"ask":49.08,'
+            b'"ask_size":600}'
+        ),
+        (1381152600020000, -1, 4903, 2, 100, 0, 4908, 2, 600, 0, False),
+    ),
+    (
+        "taq",
+        "AIG",
+        b'{"ts":1381152600020,"bid":null,"ask":49.10,"ask_size":0}',
+        (1381152600020000, -1, 0, 0, 0, 0, 0, 0, 0, 0, False),
+    ),
 ]
 
 
@@ -197,6 +230,11 @@ REASONS = [
     ("okx", BBO.replace(b'"ts"', b'"tx"'), "ts"),
     ("okx", BBO + BBO, "json"),
     ("elsewhere", b'{"ts":1597026383085,"bid":1,"ask":2}', "size"),
+    ("taq", b'{"ts":1597026383085,"bid":1,"ask":2,"ask_size":1}', "size"),
+    ("taq", b'{"ts":1597026383085,"bid":-1,"bid_size":1,"ask":0}', "price"),
+    ("taq", b'{"ts":1597026383085,"last":1}', "not a quote"),
+    ("taq", b'{"ts":1597026383085,"symbol":"C","bid":0,"ask":0}', "instrument"),
+    ("taq", b'{"bid":0,"ask":0}', "ts"),
 ]
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="session", params=[7, 8])
+@pytest.fixture(scope="session", params=[7, pytest.param(8, marks=pytest.mark.slow)])
 def market(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Market:
     """Return a whole simulated day with the start of the next, for two seeds."""
     vault: Path = tmp_path_factory.mktemp("market")

@@ -142,6 +142,20 @@ def test_a_size_that_overflows_is_refused(size: int) -> None:
     assert carry.book.side(0).price.tolist() == [100, 98]
 
 
+def test_a_held_record_that_is_refused_is_named_itself() -> None:
+    """It jumped ahead, the next one bears it out, and then its size cannot be held."""
+    lines = [
+        okx("snapshot", 0, 1, -1, [("100", "5")], [("101", "5")]),
+        okx("update", 400, 2, 1, [("99", str(WRAPS))]),
+        okx("update", 401, 3, 1, [("98", "1")]),
+        okx("update", 402, 4, 3, [("97", "1")]),
+    ]
+    for sizes in ([4], [1, 1, 1, 1], [2, 2], [1, 3], [3, 1]):
+        _, rejects, carry, _ = play(lines, sizes, contract=HUGE)
+        assert rejects == [(len(lines[0]), "magnitude")], sizes
+        assert carry.book.side(0).price.tolist() == [100, 98, 97]
+
+
 def test_a_minute_is_over_when_the_clock_says_so() -> None:
     """The record that moves the clock may be one that is refused: joined stages go by the clock."""
     bids, asks = [("100", "5")], [("101", "5")]

@@ -12,7 +12,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.calc.price_volume import Bar, Bins, PriceRows, Profile, RollingProfile, Shape, spread
+from pipeline.calc import price_volume
+from pipeline.calc.price_volume import (
+    Bar,
+    Bins,
+    Held,
+    PriceRows,
+    Profile,
+    RollingProfile,
+    Shape,
+    spread,
+)
 from pipeline.calc.volume_clusters import (
     Band,
     Book,
@@ -182,6 +192,45 @@ def test_rows_and_spread_bars_add_up_exactly() -> None:
     assert profile.volume[4] == math.fsum((0.1, 0.3, 0.1, 0.3, 10 * shares[4]))
     assert profile.signed[4] == math.fsum((0.1, -0.3, 0.1, -0.3, 4 * shares[4]))
     assert profile.signed[9] == 4 * shares[9]
+
+
+@pytest.mark.parametrize("long_axis", [5, 50_000])
+def test_a_profile_that_goes_on_is_as_one_made_anew(
+    long_axis: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bar after bar, over volumes that do and that do not go together; some bars are bare."""
+    monkeypatch.setattr(price_volume, "_LONG_AXIS", long_axis)
+    rng, lookback, went_on = random.Random(long_axis), 7, 0
+    bars = [bar(100, 110, vwap=105.0, start=i * MINUTE_US) for i in range(120)]
+    spread_out = [1e-18, 0.1, 1e9, 123.456, 7.0]
+    ts, price, sizes = [], [], []
+    for i in range(len(bars)):
+        kinds = spread_out if i % 20 == 19 else [0.25, 0.1, 9.75]
+        for _ in range(5 if i % 20 == 19 else rng.choice((0, 1, 5))):
+            ts.append(i * MINUTE_US)
+            price.append(rng.randrange(1000 + i, 1050 + i) / 10)
+            sizes.append((rng.choice(kinds), rng.choice(kinds)))
+    columns = [np.array(ts, np.int64), np.array(price), *np.array(sizes).T]
+    held: Held | None = None
+    for last in range(len(bars)):
+        first = max(0, last + 1 - lookback)
+        bins = Bins(100.0 + last / 10, 113.0 + last / 10, 9)
+        minutes = columns[0] // MINUTE_US
+        at_hand = (minutes >= first) & (minutes <= last)
+        anew = RollingProfile(
+            bars, MINUTE_US, PriceRows.of(*(each[at_hand] for each in columns)), lookback, SHAPE
+        )
+        moving = (minutes == last) | (minutes == last - lookback)
+        more = None if held is None else PriceRows.behind(held, *(each[moving] for each in columns))
+        if more is not None:
+            went_on += 1
+            going = RollingProfile(bars, MINUTE_US, more, lookback, SHAPE, held)
+            assert going.at(last, bins) == anew.at(last, bins)
+            held = going.held()
+        else:
+            anew.hold(last)
+            held = anew.held()
+    assert 60 < went_on < len(bars) - 1
 
 
 def book(*notional: float | None, other: float | None = 1.0) -> Book:

@@ -60,12 +60,14 @@ def run(
     layers: Layers,
     cuts: Iterable[int] = (),
     sizes: list[int] | None = None,
+    forgetful: random.Random | None = None,
     **params: Any,
 ) -> dict[str, list[dict[str, Any]]]:
     """The rows of a stage by layer and column name, their time under `at`.
 
     The windows are cut at the times `cuts`; the carry goes through JSON between them, whose
-    length is noted in `sizes`. What a fold does not need any more is gone for good.
+    length is noted in `sizes`. What a fold does not need any more is gone for good. Who is
+    `forgetful` loses what the fold wanted to find again, now and then.
     """
     frames = {name: frame(name, rows) for name, rows in layers.items()}
     inputs = [each for each in stage.inputs if each.layer in frames]
@@ -82,6 +84,8 @@ def run(
             belongs = pl.col("ts") + max(0, SPANS.get(each.layer, 0) - 1)
             shown[each.layer] = frames[each.layer].select("ts", *each.columns).filter(belongs < end)
         before = msgspec.json.encode(carry)
+        if forgetful is not None and forgetful.random() < 0.5:
+            context.memo.clear()
         closed = stage.fold(Joined(shown, start, end), carry, context)
         assert msgspec.json.encode(carry) == before, "a fold leaves the carry it was given alone"
         text = msgspec.json.encode(closed.carry)
@@ -115,9 +119,10 @@ def assert_any_windows(
     edges = [cell * grid for cell in range(min(times) // grid - 2, max(times) // grid + 9)]
     assert msgspec.json.encode(run(stage, layers, edges, **params)) == exact
     rng = random.Random(seed)
-    for _ in range(4):
+    for forgetful in (None, None, rng, rng):
         cuts = rng.sample(edges, rng.randrange(1, len(edges)))
-        assert msgspec.json.encode(run(stage, layers, cuts, **params)) == exact
+        found = run(stage, layers, cuts, forgetful=forgetful, **params)
+        assert msgspec.json.encode(found) == exact
     return whole
 
 

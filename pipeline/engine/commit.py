@@ -1,0 +1,51 @@
+"""A commit of one stage, or of several stages of one instrument together.
+
+Output files and new states are written, then made durable together. Only then do the states take
+their places: first those of stages that read raw data, durably, then the others in the order in
+which they read each other. So no state, whatever a power cut leaves of the rest, speaks of rows
+that are not there, and none stands on a raw line that is not remembered as read. A stage that is
+ahead of the one it reads waits until that has made the same rows again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.engine.disk import Unsynced
+
+if TYPE_CHECKING:
+    from pipeline.engine.runner import StageRun
+
+
+def waves(runs: Sequence[StageRun]) -> Iterator[Unsynced]:
+    """Commit what these runs have folded; what is yielded must be settled before going on.
+
+    When the last is yielded the commit is durable.
+
+    A run stands behind those it reads, and every stage above that has folded more than it has
+    committed must be among them.
+
+    Raises:
+        OSError: some of it was not committed; go on from what is on disk.
+    """
+    unsynced = Unsynced()
+    for run in runs:
+        run.write(unsynced)
+    yield unsynced
+    for is_raw in (True, False):
+        unsynced = Unsynced()
+        for run in runs:
+            if bool(run.stage.raw_kind) == is_raw:
+                run.adopt(unsynced)
+        yield unsynced
+    unsynced = Unsynced(is_last=True)
+    for run in runs:
+        run.publish(unsynced)
+    yield unsynced
+
+
+def commit(runs: Sequence[StageRun]) -> None:
+    """Commit what these runs have folded, and wait for the disk; see `waves`."""
+    for unsynced in waves(runs):
+        unsynced.settle()

@@ -1,0 +1,1 @@
+"""Lines of files that come whole: FINRA, SEC, IEX, daily prices. JSON objects, flat."""

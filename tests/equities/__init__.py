@@ -1,0 +1,1 @@
+"""The equities room against hand cases and plain-Python oracles."""
