@@ -7,16 +7,16 @@ there is; what goes back to a layer's first row is told as a range and not read.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from pipeline import stages
 from pipeline.engine.part_places import PartPlaces
 from pipeline.engine.places import File, Places
-from pipeline.engine.rawlines import RawLines, Wanted, find_lines, looked_into
+from pipeline.engine.rawlines import Names, RawLines, Wanted, find_lines, looked_into
 from pipeline.engine.rawrecords import RawFiles
 from pipeline.engine.runner import Vault
 from pipeline.engine.snapshots import replay_of
@@ -28,7 +28,7 @@ from pipeline.instrument import Instrument, contract_of
 from pipeline.layers import Layer
 from pipeline.stage import Stage
 
-_EACH = 200_000
+_EACH = 2_000_000
 """Up to so many trades are looked for by their ids; of more, repeated ids are left out."""
 
 
@@ -195,12 +195,12 @@ def _wanted(trace: Trace, stage: Stage[Any, Any], files: RawFiles, asks: list[As
     return wanted
 
 
-def _ids(places: PartPlaces, spans: Spans) -> Counter[str] | None:
+def _ids(places: PartPlaces, spans: Spans) -> Names | None:
     """The ids of trades, if they are not too many."""
     if total(spans) > _EACH:
         return None
-    columns = [places.frame(span, ("trade_id",))["trade_id"].to_list() for span in spans]
-    return Counter(each for column in columns for each in column)
+    columns = [places.frame(span, ("trade_id",))["trade_id"] for span in spans]
+    return Names(pl.concat([pl.Series(dtype=pl.String), *columns]))
 
 
 def _add_untimed(trace: Trace, places: PartPlaces, spans: Spans, wanted: Wanted) -> None:

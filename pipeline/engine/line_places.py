@@ -15,7 +15,8 @@ from pipeline.engine.spans import Ints, Spans, merged
 from pipeline.errors import StateError
 from pipeline.layers import Layer
 
-_CHUNK, _MOST = 1 << 10, 1 << 15
+_CHUNK, _MOST = 1 << 13, 1 << 15
+"""A file is read by so many bytes at least whatever is asked for."""
 _COUNTED = 1 << 16
 """A range from the first row on is only counted up to so many bytes: it grows with history."""
 
@@ -32,6 +33,7 @@ class LinePlaces(Places):
         super().__init__(layer, size, slack_us)
         self._path = path
         self._relative = relative
+        self._pages: dict[int, bytes] = {}
 
     def between(self, low_us: int, high_us: int) -> Spans:
         """See `Places`."""
@@ -115,16 +117,25 @@ class LinePlaces(Places):
 
     def _line(self, place: int) -> tuple[int, bytes]:
         """The line that holds a byte, and where it starts."""
-        around = _CHUNK
+        first, last, more = place // _CHUNK, place // _CHUNK, 1
         while True:
-            low, high = max(0, place - around), min(self.size, place + around)
-            data = lines_between(self._path, low, high)
+            low = first * _CHUNK
+            data = b"".join(self._page(number) for number in range(first, last + 1))
             start, end = data.rfind(b"\n", 0, place - low) + 1, data.find(b"\n", place - low) + 1
             if (start or not low) and end:
                 return low + start, data[start:end]
-            if not low and high == self.size:
+            if not low and low + len(data) == self.size:
                 raise StateError(f"{self._path}: no whole line at byte {place}")
-            around *= 4
+            first, last = first if start else max(0, first - more), last if end else last + more
+            more *= 2
+
+    def _page(self, number: int) -> bytes:
+        """A piece of the file; searches meet the same ones again and again."""
+        if number not in self._pages:
+            low = number * _CHUNK
+            high = min(self.size, low + _CHUNK)
+            self._pages[number] = lines_between(self._path, low, high) if low < high else b""
+        return self._pages[number]
 
     def _lines(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         """The lines of a range, a piece at a time."""

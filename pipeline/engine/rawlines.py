@@ -5,10 +5,10 @@ Day files that lie within the times as a whole are named and not read; the other
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
+import polars as pl
 
 from pipeline.engine.places import DAY_US
 from pipeline.engine.rawrecords import Flags, Line, RawFiles, Records, day_us
@@ -49,20 +49,45 @@ class Replay:
     is_first: bool = False
 
 
+class Names:
+    """Ids that are looked for, each so often as it was given."""
+
+    def __init__(self, ids: pl.Series) -> None:
+        counts = ids.rename("id").to_frame().group_by("id").len("left")
+        self._left = counts["left"].to_numpy().astype(np.int64)
+        self._places = counts.select("id").with_row_index("place")
+
+    @property
+    def are_found(self) -> bool:
+        """Whether none of them is missing any more."""
+        return not self._left.any()
+
+    def take(self, ids: pl.Series) -> Flags:
+        """Which of some ids are looked for; those are found."""
+        named = ids.rename("id").to_frame()
+        joined = named.join(self._places, on="id", how="left", maintain_order="left")
+        joined = joined.with_columns(pl.int_range(pl.len()).over("place").alias("nth"))
+        is_known = joined["place"].is_not_null().to_numpy()
+        place = joined["place"].fill_null(0).to_numpy()
+        found: Flags = is_known & (joined["nth"].to_numpy() < self._left[place])
+        np.subtract.at(self._left, place[found], 1)
+        return found
+
+
 @dataclass(slots=True)
 class Wanted:
     """Which records are looked for.
 
     Attributes:
         times: event times, microseconds.
-        ids: only trades with these ids count, each so often; None: all, each id once.
+        ids: only trades with these ids count; None: all, each id once.
         updates: update ids of records that carry no time.
         near: times whose files may hold such records.
         is_led: the good record in front of each run of them is wanted too.
     """
 
     times: Spans
-    ids: Counter[str] | None = None
+    ids: Names | None = None
     updates: frozenset[int] = frozenset()
     near: Spans = field(default_factory=list)
     is_led: bool = False
@@ -101,9 +126,13 @@ class _Found:
 
     def lines(self) -> tuple[int, Spans]:
         """How many lines, and their ranges."""
-        starts, places = np.unique(np.concatenate([*self.starts, []]), return_index=True)
-        ends = np.concatenate([*self.ends, []])[places]
-        spans = list(zip(starts.tolist(), ends.tolist(), strict=True))
+        none = np.zeros(0, np.int64)
+        starts, places = np.unique(np.concatenate([none, *self.starts]), return_index=True)
+        ends = np.concatenate([none, *self.ends])[places]
+        # lines are apart: a range goes on as long as one begins where the one before has ended
+        first = np.flatnonzero(np.concatenate(([True], starts[1:] != ends[:-1]))[: len(starts)])
+        last = np.append(first[1:], len(starts)) - 1 if len(first) else first
+        spans = list(zip(starts[first].tolist(), ends[last].tolist(), strict=True))
         count = len(starts)
         if self.replay is not None:
             low, high = self.replay
@@ -125,7 +154,7 @@ class _Search:
         self._there = files.there()
         self._clock = files.clock()
         self._found: dict[str, _Found] = {}
-        self._seen: set[str] = set()
+        self._seen: set[str | None] = set()
         self._before: Line | None = None
 
     def run(self) -> tuple[list[RawLines], list[str]]:
@@ -138,7 +167,7 @@ class _Search:
         gone: list[str] = []
         for mark in marks:
             path = self._files.path(mark, self._there.get(mark.day))
-            if ids is not None and not any(ids.values()):
+            if ids is not None and ids.are_found:
                 break
             if mark.day not in self._there:
                 gone.append(path)
@@ -220,7 +249,7 @@ class _Search:
     def _is_done(self, records: Records) -> bool:
         """Whether nothing behind these records can be wanted any more."""
         if self._wanted.ids is not None:
-            return not any(self._wanted.ids.values())
+            return self._wanted.ids.are_found
         if records.is_once or not len(records.us):
             return False
         ends = [high for _, high in self._wanted.times]
@@ -247,21 +276,17 @@ class _Search:
             at = int(records.line[good[-1]])
             self._before = (day, int(records.edges[at]), int(records.edges[at + 1]))
 
-    def _counted_once(self, hit: Flags, was_judged: Flags, ids: list[str]) -> Flags:
+    def _counted_once(self, hit: Flags, was_judged: Flags, ids: pl.Series) -> Flags:
         """Leave out what only repeats an id; a late trade that was refused has used its own up."""
-        wanted = self._wanted.ids
         kept = np.zeros(len(hit), np.bool_)
-        places = np.flatnonzero(hit if wanted is not None else was_judged)
-        for place in places.tolist():
-            name = str(ids[place])
-            if wanted is not None:
-                wanted[name] -= 1
-                kept[place] = wanted[name] >= 0
-                if not kept[place]:
-                    wanted[name] = 0
-            elif name not in self._seen:
-                self._seen.add(name)
+        if self._wanted.ids is not None:
+            kept[hit] = self._wanted.ids.take(ids.filter(hit))
+            return kept
+        places = np.flatnonzero(was_judged)
+        for place, name in zip(places.tolist(), ids.gather(places).to_list(), strict=True):
+            if name is None or name not in self._seen:
                 kept[place] = hit[place]
+                self._seen.add(name)
         return kept
 
     def _setters(self, hit: Flags, records: Records) -> Ints:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
+from pipeline.calc.new_york import close_of
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.rawfiles import DayFile, chunks, day_files
 from pipeline.engine.spans import Ints
@@ -33,7 +35,6 @@ class Records:
     """The records of one block.
 
     Attributes:
-        batch: as the stage decodes them.
         edges: where the block's lines start, and where the last one ends.
         line: the line of each record.
         own_us: its own time; `us` when it counts: a late one at the clock's time.
@@ -41,11 +42,11 @@ class Records:
             `was_judged` all the same.
         set_by: the record of the block that set the clock last; -1 for one of an earlier block.
         setter: the line of that one.
-        ids: texts of trades and transfers, numbers of updates, if records have any.
+        ids: texts of trades and transfers, all of what is known of trades of a tape (null for one
+            that is like no other), numbers of updates, if records have any.
         is_once: a record counts once, by its id.
     """
 
-    batch: Any
     edges: Ints
     line: Ints
     own_us: Ints
@@ -56,17 +57,43 @@ class Records:
     setter: Line | None
     ids: Callable[[], Any] | None
     is_once: bool
+    sequence: Sequence | None
+
+
+class Sequence(NamedTuple):
+    """The ids of updates of a book."""
+
+    is_snapshot: Flags
+    last_id: Ints
+    prev_id: Ints
+
+
+class _Decoded(NamedTuple):
+    """What is kept of a block that has been decoded; see `Records`."""
+
+    edges: Ints
+    line: Ints
+    own_us: Ints
+    ids: Callable[[], Any] | None
+    is_moved: Flags
+    is_tape: bool
+    is_once: bool
+    sequence: Sequence | None
 
 
 @dataclass(frozen=True, slots=True)
 class RawFiles:
-    """The day files of a feed, as far as a stage has read them."""
+    """The day files of a feed, as far as a stage has read them.
+
+    What `keep` was said of is decoded once, however often it is read.
+    """
 
     paths: VaultPaths
     stage: Stage[Any, Any]
     instrument: Instrument
     contract: Contract
     marks: list[FileMark]
+    _kept: dict[str, tuple[list[_Decoded], Iterator[_Decoded]]] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -97,10 +124,27 @@ class RawFiles:
         refused = self._refused(file.day)
         bad = np.array(sorted(refused), np.int64)
         late = np.array(sorted(at for at, reason in refused.items() if reason == "late"), np.int64)
+        for decoded in self._again(file) if file.day in self._kept else self._decode(file, end):
+            yield clock.judged(file.day, decoded, (bad, late))
+        if any(mark.ended for mark in self.marks if mark.day == file.day):
+            clock.pass_over(close_of(file.day))
+
+    def keep(self, file: DayFile, end: int) -> None:
+        """Remember where the records of a file's first `end` bytes stand."""
+        if file.day not in self._kept:
+            self._kept[file.day] = [], self._decode(file, end)
+
+    def _again(self, file: DayFile) -> Iterator[_Decoded]:
+        known, rest = self._kept[file.day]
+        yield from known
+        for decoded in rest:
+            known.append(decoded)
+            yield decoded
+
+    def _decode(self, file: DayFile, end: int) -> Iterator[_Decoded]:
         for block in self._blocks(file, end):
             if self.stage.decode is not None:
-                batch = self.stage.decode(block, self.instrument, self.contract)
-                yield clock.judged(file.day, block, batch, (bad, late))
+                yield _decoded(block, self.stage.decode(block, self.instrument, self.contract))
 
     def last_records(self, file: DayFile, end: int) -> Records | None:
         """The last records of a file's first `end` bytes, as if there were none before."""
@@ -112,7 +156,7 @@ class RawFiles:
         block = Block(data, self.paths.relative(file.path), file.day, low)
         batch = self.stage.decode(block, self.instrument, self.contract)
         none = np.zeros(0, np.int64)
-        return Clock().judged(file.day, block, batch, (none, none))
+        return Clock().judged(file.day, _decoded(block, batch), (none, none))
 
     def _blocks(self, file: DayFile, end: int) -> Iterator[Block]:
         """Whole lines."""
@@ -150,10 +194,13 @@ class Clock:
         self._us = 0
         self._line: Line | None = None
 
-    def judged(self, day: str, block: Block, batch: Any, refused: tuple[Ints, Ints]) -> Records:
+    def pass_over(self, us: int) -> None:
+        """Time has come as far without a record."""
+        self._us = max(self._us, us)
+
+    def judged(self, day: str, found: _Decoded, refused: tuple[Ints, Ints]) -> Records:
         """The records of the next block; `refused` are the lines that are bad, and of these late."""
-        line, own, ids, is_moved = _columns(batch)
-        edges = np.concatenate(([0], block.ends)) + block.offset
+        edges, line, own, is_moved = found.edges, found.line, found.own_us, found.is_moved
         is_late = np.isin(edges[line], refused[1])
         is_good = ~np.isin(edges[line], refused[0])
         setter, before = self._line, self._us
@@ -169,18 +216,30 @@ class Clock:
             self._us, self._line = int(running[-1]), (day, int(edges[at]), int(edges[at + 1]))
         counts = np.where(running > 0, running, -1)
         return Records(
-            batch,
             edges,
             line,
             own,
             np.where(is_moved, counts, own),
             is_good,
-            is_good | is_late,
+            # a late trade of a tape leaves its copies what they are
+            is_good | (is_late & (not found.is_tape)),
             set_by,
             setter,
-            ids,
-            not hasattr(batch, "update_id") and ids is not None,
+            found.ids,
+            found.is_once,
+            found.sequence,
         )
+
+
+def _decoded(block: Block, batch: Any) -> _Decoded:
+    edges = np.concatenate(([0], block.ends)) + block.offset
+    line, own_us, ids, is_moved = _columns(batch)
+    is_once = ids is not None and not hasattr(batch, "update_id")
+    is_tape = getattr(batch, "keeps_times", False)
+    sequence = None
+    if hasattr(batch, "prev_id"):
+        sequence = Sequence(batch.is_snapshot, batch.last_id, batch.prev_id)
+    return _Decoded(edges, line, own_us, ids, is_moved, is_tape, is_once, sequence)
 
 
 def _columns(batch: Any) -> tuple[Ints, Ints, Callable[[], Any] | None, Flags]:
@@ -188,7 +247,7 @@ def _columns(batch: Any) -> tuple[Ints, Ints, Callable[[], Any] | None, Flags]:
     if hasattr(batch, "ticks"):
         frame = batch.ticks.frame
         line, times = frame["line"].to_numpy(), frame["ts"].to_numpy()
-        return line, times, frame["trade_id"].to_list, np.zeros(len(line), np.bool_)
+        return line, times, lambda: frame["trade_id"], np.zeros(len(line), np.bool_)
     if hasattr(batch, "found"):
         line = np.array([each for each, _ in batch.found], np.int64)
         times = np.array([seen.time_us for _, seen in batch.found], np.int64)
@@ -196,11 +255,12 @@ def _columns(batch: Any) -> tuple[Ints, Ints, Callable[[], Any] | None, Flags]:
         # what one line holds counts in the order of its times
         order = np.lexsort((times, line))
         keys = [batch.found[each][1].key for each in order.tolist()]
-        ids = None if None in keys else lambda: keys
+        ids = None if None in keys else lambda: pl.Series(keys, dtype=pl.String)
         return line[order], times[order], ids, is_moved[order]
+    if getattr(batch, "keeps_times", False):
+        return batch.line, batch.ts_us, batch.keys, np.zeros(len(batch.line), np.bool_)
     ids = (lambda: batch.update_id) if hasattr(batch, "update_id") else None
-    moves = not getattr(batch, "keeps_times", False)
-    return batch.line, batch.ts_us, ids, np.full(len(batch.line), moves)
+    return batch.line, batch.ts_us, ids, np.ones(len(batch.line), np.bool_)
 
 
 def day_us(day: str) -> int:

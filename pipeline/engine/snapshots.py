@@ -77,11 +77,12 @@ def _start(feed: _Feed, from_us: int, id_before: Callable[[], int | None]) -> in
     """Where in a file a replay can begin; None if it must be in an earlier one."""
     early = np.flatnonzero(feed.us < from_us)
     count = int(early[-1]) + 1 if len(early) else 0
-    for place in range(count - 1, -1, -1):
+    is_hole = _holes(feed)[:count]
+    for place in np.flatnonzero(is_hole | feed.is_snapshot[:count])[::-1].tolist():
         is_early = feed.is_snapshot[place] and feed.us[place] < from_us
         if is_early and _is_newest(feed, place, id_before):
             return int(feed.offset[_told(feed, place)])
-        if _is_hole(feed, place):
+        if is_hole[place]:
             began = _after_hole(feed, place, count)
             if began is not None:
                 return int(feed.offset[_told(feed, began)])
@@ -98,16 +99,15 @@ def _is_newest(feed: _Feed, place: int, id_before: Callable[[], int | None]) -> 
     return known is not None and NO_ID < known < own
 
 
-def _is_hole(feed: _Feed, place: int) -> bool:
-    """Whether an update does not follow on from the record in front of it."""
-    if not place or feed.is_snapshot[place]:
-        return False
-    own, prev, before = (
-        int(each) for each in (feed.last_id[place], feed.prev_id[place], feed.last_id[place - 1])
-    )
-    if NO_ID in (own, prev, before) or prev == before or own <= before:
-        return False
-    return not (feed.is_snapshot[place - 1] and prev < before)
+def _holes(feed: _Feed) -> Flags:
+    """Which updates do not follow on from the record in front of them."""
+    own, prev = feed.last_id, feed.prev_id
+    before = np.concatenate(([NO_ID], own[:-1]))[: len(own)]
+    has_ids = (own != NO_ID) & (prev != NO_ID) & (before != NO_ID)
+    follows = (prev == before) | (own <= before)
+    is_behind_snapshot = np.concatenate(([False], feed.is_snapshot[:-1]))[: len(own)]
+    found: Flags = ~feed.is_snapshot & has_ids & ~follows & ~(is_behind_snapshot & (prev < before))
+    return found
 
 
 def _after_hole(feed: _Feed, place: int, count: int) -> int | None:
@@ -136,21 +136,21 @@ def _read(files: RawFiles, file: DayFile, mark: FileMark, until_us: int) -> _Fee
     """The records of a file up to a time."""
     columns: dict[str, list[Ints]] = {name: [] for name in _Feed.__slots__}
     passed = lines = 0
+    files.keep(file, mark.offset)
     for records in files.records(file, mark.offset, Clock()):
-        good, batch = records.is_good, records.batch
+        good = records.is_good
         # numbers of records among the good ones
         place = np.cumsum(good) - 1 + passed
         set_by = np.where(records.set_by >= 0, place[records.set_by], -1)
         edges, line = records.edges, records.line
-        found = (edges[line], edges[line + 1], line + lines, records.us, set_by)
-        found += (batch.is_snapshot, batch.last_id, batch.prev_id)
-        for name, column in zip(columns, found, strict=True):
+        own = (edges[line], edges[line + 1], line + lines, records.us, set_by)
+        for name, column in zip(columns, (*own, *(records.sequence or ())), strict=True):
             columns[name].append(column[good])
         passed += int(good.sum())
         lines += len(edges) - 1
         if len(records.us) and int(records.us[-1]) >= until_us:
             break
-    return _Feed(*(np.concatenate([*each, np.zeros(0, np.int64)]) for each in columns.values()))
+    return _Feed(*(np.concatenate(each or [np.zeros(0, np.int64)]) for each in columns.values()))
 
 
 def _last_id(files: RawFiles, there: dict[str, DayFile], mark: FileMark | None) -> int | None:
@@ -158,5 +158,6 @@ def _last_id(files: RawFiles, there: dict[str, DayFile], mark: FileMark | None) 
     if mark is None:
         return None
     records = files.last_records(there[mark.day], mark.offset)
-    ids = [] if records is None else records.batch.last_id[-_REPEATED:].tolist()
-    return max(ids, default=None)
+    if records is None or records.sequence is None:
+        return None
+    return max(records.sequence.last_id[-_REPEATED:].tolist(), default=None)

@@ -164,7 +164,7 @@ class Trace:
             found = [span]
         else:
             low, high = self._window(reach, own, span)
-            if reach.ahead_us:
+            if reach.ahead_us > 0:
                 high += self._lateness_of(target.layer)
             found = target.known(low, high)
             if reach.which == "last":
@@ -184,7 +184,8 @@ class Trace:
         low, high = window
         first_end = own.stretch(own.row_at(span[0]))[1]
         newest = target.last(high, low)
-        oldest = target.last(min(first_end, high), low) or target.known(low, high)[:1]
+        until = min(first_end + min(0, reach.ahead_us), high)
+        oldest = target.last(until, low) or target.known(low, high)[:1]
         return [(oldest[0][0], newest[0][1])] if newest else []
 
     def _window(self, reach: Reach, own: Places, span: tuple[int, int]) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,19 +27,22 @@ from pipeline.calc.ticks import Ticks, join
 from pipeline.engine.codecs import polars_type
 from pipeline.engine.explain import Explanation, Raw, Source, explain
 from pipeline.engine.parts import read_rows
+from pipeline.engine.paths import VaultPaths
 from pipeline.engine.rows import encode_document, encode_rows
 from pipeline.engine.runner import Vault
-from pipeline.instrument import Instrument, contract_of
+from pipeline.instrument import TAPES, contract_of
 from pipeline.layers import Layer
 from pipeline.stage import BEGINNING_US, Context, Input, Joined
 from tests.oracle.book_layers import instrument_at
 from tests.oracle.books import EXACT, Replay, book_event_row, book_row, decode_books, ladder_rows
 from tests.oracle.quotes import decode_quotes
 from tests.oracle.raw import Line, decode
+from tests.oracle.tape import read_quote, read_trade
 
 from .conftest import NewWorld
 from .feeds import make_all
 from .feedstock import COIN, PLAIN, SWAP, UNTIMED, Mix
+from .tape import TAPE, make_tape
 from .world import AnyStage, Grain, World, chain, grain
 
 BUSY = Mix(dirt=0.05, late=0.05, duplicate=0.05, gap=0.05)
@@ -49,9 +53,10 @@ MARKETS = {
     "plain": (PLAIN, 3, 1300, replace(BUSY, quiet=0)),
     "untimed": (UNTIMED, 5, 300, BUSY),
     "coin": (COIN, 4, 300, BUSY),
+    "tape": (TAPE, 6, 360, BUSY),
 }
 """Instruments, seeds, trades and accidents; `days` goes over several midnights."""
-QUICK = ("busy", "days")
+QUICK = ("busy", "days", "tape")
 PART_ROWS = 40
 MINUTE_US = 60_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,7 +75,8 @@ class Worlds(dict[str, World]):
     def __missing__(self, name: str) -> World:
         instrument, seed, trades, mix = MARKETS[name]
         world = self[name] = self._new(instrument)
-        world.put(make_all(instrument, seed, trades, mix).content())
+        stock = make_tape(seed, trades, mix) if name == "tape" else make_all(*MARKETS[name])
+        world.put(stock.content())
         world.settings("[clusters]\nmin_rows = 3\nwindow = 2\n")
         with grain(Grain(part_rows=PART_ROWS)):
             world.run()
@@ -224,23 +230,49 @@ def assert_made_again(world: World, told: Explanation, layer: Layer, stage: AnyS
 
 
 def raw_lines(world: World, raw: Raw) -> list[Line]:
-    """The named lines in the order of the files."""
+    """The named lines in the order of the files; of whole files those that are not set aside."""
     found = []
     for file in raw.files:
         path = world.root / file.path
+        bad = set_aside(world, raw.kind, path) if file.lines is None else set()
         data, count = path.read_bytes(), 0
         for low, high in file.ranges:
             assert low == 0 or data[low - 1 : low] == b"\n"
             at = low
             for line in data[low:high].splitlines(keepends=True):
-                found.append(Line(path, at, line.removesuffix(b"\n").removesuffix(b"\r")))
+                body = line.removesuffix(b"\n").removesuffix(b"\r")
+                if file.lines is not None or (body.strip() and at not in bad):
+                    found.append(Line(path, at, body))
                 at += len(line)
                 count += 1
         assert file.lines in (None, count)
     return found
 
 
-def check_trades(world: World, told: Explanation, lines: list[Line]) -> None:
+def set_aside(world: World, kind: str, path: Path) -> set[int]:
+    """Where the lines of a raw file stand that are in the quarantine."""
+    kept = VaultPaths(world.root).quarantine(world.instrument, kind) / path.name
+    rows = kept.read_bytes().splitlines() if kept.exists() else []
+    return {json.loads(row)["offset"] for row in rows}
+
+
+def repeats(raw: Raw) -> bool:
+    """Whether lines may repeat others: those of whole files do."""
+    return any(file.lines is None for file in raw.files)
+
+
+def check_tape(world: World, told: Explanation, raw: Raw, lines: list[Line]) -> None:
+    """The same of a tape, whose records have no name but what they say."""
+    names = ("ts", "seq", "price", "size", "ex", "cond", "corr")
+    rows = named_frame(world, told, stages.layers()["tape"][0]).to_dicts()
+    wanted = Counter((us(row["ts"]), *(row[name] for name in names[1:])) for row in rows)
+    read = (read_trade(line.data) for line in lines)
+    held = Counter(tuple(each[name] for name in names) for each in read)
+    assert wanted <= held
+    assert repeats(raw) or wanted == held
+
+
+def check_trades(world: World, told: Explanation, raw: Raw, lines: list[Line]) -> None:
     """Line by line: none is named in vain, and together they hold all named trades."""
     oracle = instrument_at(world.root, *world.instrument.key.split("/"))[0]
     layer = stages.layers()["trades"][0]
@@ -258,28 +290,36 @@ def check_trades(world: World, told: Explanation, lines: list[Line]) -> None:
         assert any(each in wanted for each in trades), line
         held.update(trades)
     assert wanted <= held
-    assert all(held[each] == count for each, count in wanted.items()), "a repetition is named"
+    are_once = all(held[each] == count for each, count in wanted.items())
+    assert repeats(raw) or are_once, "a repetition is named"
 
 
 def check_quotes(world: World, told: Explanation, lines: list[Line]) -> None:
     """The same of quotes, each at its own time or the clock's."""
-    oracle = instrument_at(world.root, *world.instrument.key.split("/"))[0]
     held: Counter[Any] = Counter()
     clock = None
     for line in lines:
-        for each in decode_quotes(line.data, oracle):
-            if each.ts_us is not None:
-                clock = each.ts_us if clock is None else max(clock, each.ts_us)
-            size = None if each.bid_size is None else float(each.bid_size)
-            held[clock, float(each.bid), size, float(each.ask)] += 1
+        for own, *values in quotes_of(world, line):
+            if own is not None:
+                clock = own if clock is None else max(clock, own)
+            held[clock, *values] += 1
     rows = named_frame(world, told, stages.layers()["bbo"][0]).to_dicts()
     wanted = Counter(
-        (None if row["ts"] is None else us(row["ts"]), row["bid"], row["bid_size"], row["ask"])
-        for row in rows
+        (None if row["ts"] is None else us(row["ts"]), row["bid"], row["ask"]) for row in rows
     )
     assert wanted <= held
     # a line more for each time that an earlier line told
     assert held.total() <= wanted.total() + len(wanted)
+
+
+def quotes_of(world: World, line: Line) -> list[tuple[Any, ...]]:
+    """Time, bid and ask of the quotes of a line."""
+    if world.instrument.market in TAPES:
+        quote = read_quote(line.data)
+        return [(quote["ts"], quote["bid"], quote["ask"])]
+    oracle = instrument_at(world.root, *world.instrument.key.split("/"))[0]
+    found = decode_quotes(line.data, oracle)
+    return [(each.ts_us, float(each.bid), float(each.ask)) for each in found]
 
 
 def check_books(world: World, told: Explanation, lines: list[Line]) -> None:
@@ -398,8 +438,10 @@ def check_raw(world: World, told: Explanation) -> None:
         assert raw.files
         assert not raw.gone
         lines = raw_lines(world, raw)
-        if raw.kind == "trades":
-            check_trades(world, told, lines)
+        if raw.stage == "tape":
+            check_tape(world, told, raw, lines)
+        elif raw.kind == "trades":
+            check_trades(world, told, raw, lines)
         elif raw.kind == "quotes":
             check_quotes(world, told, lines)
         elif raw.kind == "books":
@@ -473,7 +515,7 @@ def test_the_markets_have_what_the_law_is_about(worlds: Worlds) -> None:
         )
         assert {"late", "future"} <= set(reasons)
         there = {path.name for path in (worlds[name].root / "state").iterdir()}
-        assert there == {stage.name for stage in chain()}
+        assert there == {stage.name for stage in worlds[name].chain}
 
 
 def test_what_goes_back_for_ever_is_one_range(worlds: Worlds) -> None:
