@@ -63,7 +63,7 @@ class Source:
     given_up: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Raw:
     """Lines of raw files.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +24,6 @@ from pipeline.engine.state import Parts
 from pipeline.errors import StateError
 from pipeline.layers import Layer
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAMED = 8
 """A range that goes through more files than this is told by a pattern."""
 _NO_TIME = -1
@@ -242,11 +240,7 @@ def _times_in(file: pq.ParquetFile) -> _Times | None:
     told = [each for each in found if each is not None and each.has_min_max]
     if not told:
         return None
-    first, last = min(each.min for each in told), max(each.max for each in told)
+    # as they stand in the file, microseconds: what else there is would come by way of pandas
+    first, last = min(each.min_raw for each in told), max(each.max_raw for each in told)
     are_all = len(told) == len(found) and not any(each.null_count for each in told)
-    return _Times(_us(first), _us(last), are_all)
-
-
-def _us(moment: datetime) -> int:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(microseconds=1)
+    return _Times(first, last, are_all)

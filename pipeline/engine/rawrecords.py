@@ -1,4 +1,4 @@
-"""The records of a feed's day files once more: where the line of each stands, and when it counts."""
+"""The records of a feed's day files once more: where their lines stand, and when they count."""
 
 from __future__ import annotations
 
@@ -194,12 +194,12 @@ class Clock:
         self._us = 0
         self._line: Line | None = None
 
-    def pass_over(self, us: int) -> None:
-        """Time has come as far without a record."""
-        self._us = max(self._us, us)
+    def pass_over(self, us: int | None) -> None:
+        """Time has come as far without a record, or nobody knows how far."""
+        self._us = max(self._us, us or 0)
 
     def judged(self, day: str, found: _Decoded, refused: tuple[Ints, Ints]) -> Records:
-        """The records of the next block; `refused` are the lines that are bad, and of these late."""
+        """The records of the next block; `refused`: the lines that are bad, and of these late."""
         edges, line, own, is_moved = found.edges, found.line, found.own_us, found.is_moved
         is_late = np.isin(edges[line], refused[1])
         is_good = ~np.isin(edges[line], refused[0])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -150,7 +151,10 @@ def _read(files: RawFiles, file: DayFile, mark: FileMark, until_us: int) -> _Fee
         lines += len(edges) - 1
         if len(records.us) and int(records.us[-1]) >= until_us:
             break
-    return _Feed(*(np.concatenate(each or [np.zeros(0, np.int64)]) for each in columns.values()))
+    none = np.zeros(0, np.int64)
+    whole: dict[str, Any] = {name: np.concatenate(e or [none]) for name, e in columns.items()}
+    whole["is_snapshot"] = whole["is_snapshot"].astype(np.bool_)
+    return _Feed(**whole)
 
 
 def _last_id(files: RawFiles, there: dict[str, DayFile], mark: FileMark | None) -> int | None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import pytest
 
@@ -133,7 +133,7 @@ class Counted:
     def read(self, size: int = -1) -> bytes:
         return self._reads.note(self._path, self._stream.read(size))
 
-    def __enter__(self) -> Counted:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
