@@ -50,12 +50,10 @@ class Replay:
 
 
 class Names:
-    """Ids that are looked for, each so often as it was given."""
+    """Ids that are looked for, each so often as it was given; known by hashes of 64 bits."""
 
     def __init__(self, ids: pl.Series) -> None:
-        counts = ids.rename("id").to_frame().group_by("id").len("left")
-        self._left = counts["left"].to_numpy().astype(np.int64)
-        self._places = counts.select("id").with_row_index("place")
+        self._hashes, self._left = np.unique(ids.hash().to_numpy(), return_counts=True)
 
     @property
     def are_found(self) -> bool:
@@ -64,12 +62,14 @@ class Names:
 
     def take(self, ids: pl.Series) -> Flags:
         """Which of some ids are looked for; those are found."""
-        named = ids.rename("id").to_frame()
-        joined = named.join(self._places, on="id", how="left", maintain_order="left")
-        joined = joined.with_columns(pl.int_range(pl.len()).over("place").alias("nth"))
-        is_known = joined["place"].is_not_null().to_numpy()
-        place = joined["place"].fill_null(0).to_numpy()
-        found: Flags = is_known & (joined["nth"].to_numpy() < self._left[place])
+        hashes = ids.hash().to_numpy()
+        place = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+        found: Flags = self._hashes[place] == hashes
+        order = np.argsort(place, kind="stable")
+        # the how-manieth of those with the same id each is
+        is_first = np.diff(place[order], prepend=-1) > 0
+        first = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
+        found[order] &= np.arange(len(order)) - first < self._left[place[order]]
         np.subtract.at(self._left, place[found], 1)
         return found
 
