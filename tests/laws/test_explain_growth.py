@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any
 
 import pytest
 
@@ -107,9 +108,8 @@ class Reads:
     told: int = 0
     """The same as the system counts."""
 
-    def note(self, path: Path, data: bytes) -> bytes:
-        self.by_path[path] = self.by_path.get(path, 0) + len(data)
-        return data
+    def note(self, path: Path, count: int) -> None:
+        self.by_path[path] = self.by_path.get(path, 0) + count
 
     @property
     def bytes(self) -> int:
@@ -124,23 +124,24 @@ class Reads:
         return found
 
 
-class Counted:
-    """A file that counts what is read from it."""
+class Counted(io.FileIO):
+    """A file that counts what is read from it, by whatever buffer."""
 
-    def __init__(self, stream: IO[bytes], path: Path, reads: Reads) -> None:
-        self._stream, self._path, self._reads = stream, path, reads
+    def __init__(self, path: Path, reads: Reads) -> None:
+        super().__init__(path)
+        self._path, self._reads = path, reads
 
-    def read(self, size: int = -1) -> bytes:
-        return self._reads.note(self._path, self._stream.read(size))
+    def readinto(self, buffer: Any) -> int:
+        """As a buffer reads."""
+        count = super().readinto(buffer) or 0
+        self._reads.note(self._path, count)
+        return count
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+    def readall(self) -> bytes:
+        """All that is left."""
+        data = super().readall()
+        self._reads.note(self._path, len(data))
+        return data
 
 
 @contextmanager
@@ -149,12 +150,13 @@ def counting() -> Iterator[Reads]:
     reads, opened = Reads(), Path.open
 
     def counted_open(self: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
-        stream = opened(self, mode, *rest, **more)
-        return Counted(stream, self, reads) if mode == "rb" else stream
+        if mode != "rb":
+            return opened(self, mode, *rest, **more)
+        return io.BufferedReader(Counted(self, reads))
 
     def counted_whole(self: Path) -> bytes:
-        with opened(self, "rb") as stream:
-            return reads.note(self, stream.read())
+        with Counted(self, reads) as stream:
+            return stream.readall()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "open", counted_open)
