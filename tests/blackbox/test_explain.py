@@ -6,6 +6,7 @@ That these rows and bytes are all that a row needs is held in tests/laws/test_ex
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import random
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from tests.oracle.raw import Instrument
 from . import test_confluence as planted_tape
 from .conftest import MakeVault, Product
 from .streams import two_days
+from .test_equities import Here
 from .vaults import ms, okx_line, plain_line, write_raw
 
 SWAP = "BTC-USDT-SWAP"
@@ -34,6 +36,12 @@ SIM = Where("sim", "perps", SWAP)
 OKX = Instrument("okx", "perps", SWAP)
 DAY_MS = 86_400_000
 Record = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def product() -> Product:
+    """The command line in this process."""
+    return Here()
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +140,13 @@ def stamps_of(vault: Path, layer: str) -> list[int]:
 
 # -- every layer ----------------------------------------------------------------------------
 
-LAYERS = [name for name, (layer, _) in stages.layers().items() if layer.format != "json"]
+QUICK = ("trades", "book_events", "quote", "ladder_1m", "orderflow_1m", "signals_mtf")
+LAYERS = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    for name, (layer, _) in stages.layers().items()
+    if layer.format != "json"
+]
+"""All of them are held to more in tests/laws."""
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -393,6 +407,9 @@ def test_thin_feeds(product: Product, new_vault: MakeVault) -> None:
 
 # -- the command ------------------------------------------------------------------------------
 
+LONGEST = 1000
+"""Characters of a line; a row of 44 columns has them."""
+
 WHERE = ("-i", SWAP, "--exchange", "sim")
 
 
@@ -417,6 +434,7 @@ def test_what_it_prints(product: Product, market: Path) -> None:
         f"raw/sim/trades_perps/{SWAP}/2025-01-06.jsonl bytes [",
     ):
         assert words in text
+    assert all(len(line) < LONGEST for line in text.splitlines())
     by_stage = product(market, "explain", *WHERE, "--at", stamp, "--layer", "volume")
     assert by_stage.out.startswith("volume_1m of ")
 
@@ -449,3 +467,42 @@ def test_the_default_is_a_layer_that_there_is(product: Product, new_vault: MakeV
     where = ("-i", "X-Y", "--exchange", "plain", "--market", "spot")
     done = product(vault, "explain", *where, "--at", "2024-03-05T12:01:00Z")
     assert done.out.startswith("bars_1m of plain/spot/X-Y"), done.text
+
+
+def test_digests_are_those_of_what_is_named(product: Product, market: Path) -> None:
+    at = stamps_of(market, "micro_1m")[40]
+    stamp = datetime.fromtimestamp(at / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    options = (*WHERE, "--layer", "micro_1m", "--at", stamp, "--digest")
+    done = product(market, "explain", *options, "--json")
+    assert done.code == 0, done.text
+    told = json.loads(done.out)
+    for raw in told["raw"]:
+        for file in raw["files"]:
+            data = (market / file["path"]).read_bytes()
+            named = b"".join(data[low:high] for low, high in file["ranges"])
+            assert file["sha256"] == hashlib.sha256(named).hexdigest()
+    units = set()
+    for source in told["sources"]:
+        for file in source["files"]:
+            units.add(file["unit"])
+            if file["unit"] == "bytes":
+                data = (market / file["path"]).read_bytes()
+                named = b"".join(data[low:high] for low, high in file["ranges"])
+            else:
+                first = int(Path(file["path"]).name.partition("-")[0])
+                frame = pl.read_parquet(market / file["path"])
+                rows = [frame[low - first : high - first] for low, high in file["ranges"]]
+                named = b"".join(each.write_ndjson().encode() for each in rows)
+            assert file["sha256"] == hashlib.sha256(named).hexdigest()
+    assert units == {"bytes", "rows"}
+    assert told["raw"][0]["files"][0]["sha256"] in product(market, "explain", *options).out
+
+
+def test_long_rows_are_shortened_for_people(product: Product, market: Path) -> None:
+    stamp = datetime.fromtimestamp(stamps_of(market, "ladder_1m")[5] / 1e6, UTC)
+    options = (*WHERE, "--layer", "ladder_1m", "--at", stamp.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    text = product(market, "explain", *options).out
+    assert all(len(line) < LONGEST for line in text.splitlines())
+    (row,) = json.loads(product(market, "explain", *options, "--json").out)["rows"]
+    assert len(row["bid_px"]) > 6
+    assert f"… {len(row['bid_px']) - 6} more" in text

@@ -56,7 +56,7 @@ MARKETS = {
     "tape": (TAPE, 6, 360, BUSY),
 }
 """Instruments, seeds, trades and accidents; `days` goes over several midnights."""
-QUICK = ("busy", "days", "tape")
+QUICK = ("days", "tape")
 PART_ROWS = 40
 MINUTE_US = 60_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
