@@ -92,7 +92,10 @@ def _shortened(value: Any) -> Any:
 
 def _summary(told: Explanation) -> str:
     """How much there is."""
-    feeds = [f"{_counted(raw.lines, 'line')} of {raw.kind}" for raw in told.raw]
+    feeds = [
+        f"{'whole files' if raw.lines is None else _count(raw.lines, 'line')} of {raw.kind}"
+        for raw in told.raw
+    ]
     above = len(told.sources) - 1
     layers = f"rows of {_count(above, 'layer')} and " if above else ""
     return f"from {layers}raw lines: {', '.join(feeds)}"
