@@ -64,13 +64,15 @@ class Names:
         """Which of some ids are looked for; those are found."""
         hashes = ids.hash().to_numpy()
         place = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-        found: Flags = self._hashes[place] == hashes
-        order = np.argsort(place, kind="stable")
+        known = np.flatnonzero(self._hashes[place] == hashes)
+        known = known[np.argsort(place[known], kind="stable")]
         # the how-manieth of those with the same id each is
-        is_first = np.diff(place[order], prepend=-1) > 0
-        first = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
-        found[order] &= np.arange(len(order)) - first < self._left[place[order]]
-        np.subtract.at(self._left, place[found], 1)
+        is_first = np.diff(place[known], prepend=-1) > 0
+        first = np.maximum.accumulate(np.where(is_first, np.arange(len(known)), 0))
+        chosen = known[np.arange(len(known)) - first < self._left[place[known]]]
+        np.subtract.at(self._left, place[chosen], 1)
+        found = np.zeros(len(ids), np.bool_)
+        found[chosen] = True
         return found
 
 

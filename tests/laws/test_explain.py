@@ -28,6 +28,7 @@ from pipeline.engine.codecs import polars_type
 from pipeline.engine.explain import Explanation, Raw, Source, explain
 from pipeline.engine.parts import read_rows
 from pipeline.engine.paths import VaultPaths
+from pipeline.engine.rawlines import Names
 from pipeline.engine.rows import encode_document, encode_rows
 from pipeline.engine.runner import Vault
 from pipeline.instrument import TAPES, contract_of
@@ -537,3 +538,22 @@ def test_what_goes_back_for_ever_is_one_range(worlds: Worlds) -> None:
         mark = marks[each.path.rpartition("/")[2]]
         assert each.ranges == [(0, mark.offset)]
         assert each.crc32 == f"{mark.crc:08x}"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ids_are_counted(seed: int) -> None:
+    """Each so often as it was given, in whatever pieces it is looked for, among others."""
+    rng = random.Random(seed)
+    texts = [f"{rng.randrange(40):x}" for _ in range(60)]
+    given = rng.sample(texts, 25)
+    names, left = Names(pl.Series(given)), Counter(given)
+    at = 0
+    while at < len(texts):
+        piece = texts[at : at + rng.randrange(1, 20)]
+        at += len(piece)
+        wanted = []
+        for text in piece:
+            wanted.append(left[text] > 0)
+            left[text] -= wanted[-1]
+        assert names.take(pl.Series(piece)).tolist() == wanted
+        assert names.are_found == (not any(left.values()))
