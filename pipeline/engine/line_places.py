@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from pipeline.engine.places import File, Places, microseconds
+from pipeline.engine.places import File, Places
 from pipeline.engine.reader import lines_between
+from pipeline.engine.seek import microseconds
 from pipeline.engine.spans import Ints, Spans, merged
 from pipeline.errors import StateError
 from pipeline.layers import Layer

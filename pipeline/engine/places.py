@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from pipeline.engine.seek import DAY_US, microseconds
 from pipeline.engine.spans import Ints, Spans
 from pipeline.engine.state import State
 from pipeline.layers import Layer
 from pipeline.stage import MINUTE_US
 
-DAY_US = 86_400_000_000
 SPANS = {"ladder_1m": MINUTE_US}
 """Layers of events, at the beginning of the time they tell of."""
 _STAMP_US = {"s": 1_000_000, "ms": 1000}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FURTHER = 16
 
 
@@ -198,8 +196,3 @@ class DocumentPlaces(Places):
 
     def _read(self, index: int) -> bytes:
         return (self._root / self._names[index]).read_bytes()
-
-
-def microseconds(stamp: str) -> int:
-    """Microseconds since 1970 of a time as rows write it."""
-    return (datetime.fromisoformat(stamp) - _EPOCH) // timedelta(microseconds=1)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from pipeline.engine.places import DAY_US
 from pipeline.engine.rawrecords import Flags, Line, RawFiles, Records, day_us
+from pipeline.engine.seek import DAY_US
 from pipeline.engine.spans import Ints, Spans, common, merged, within
 from pipeline.engine.state import FileMark
 

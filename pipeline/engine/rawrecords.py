@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,6 +14,7 @@ import polars as pl
 from pipeline.calc.new_york import close_of
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.rawfiles import DayFile, chunks, day_files
+from pipeline.engine.seek import microseconds
 from pipeline.engine.spans import Ints
 from pipeline.engine.state import FileMark
 from pipeline.instrument import Contract, Instrument
@@ -23,7 +23,6 @@ from pipeline.stage import Stage
 
 _BLOCK_BYTES = 6 << 20
 _TAIL_BYTES = 1 << 18
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Flags = npt.NDArray[np.bool_]
 Line = tuple[str, int, int]
@@ -265,4 +264,4 @@ def _columns(batch: Any) -> tuple[Ints, Ints, Callable[[], Any] | None, Flags]:
 
 def day_us(day: str) -> int:
     """The first moment of a day, microseconds."""
-    return (datetime.fromisoformat(f"{day}T00:00:00+00:00") - _EPOCH) // timedelta(microseconds=1)
+    return microseconds(f"{day}T00:00:00+00:00")

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.calc.sequence import NO_ID
-from pipeline.engine.places import DAY_US
 from pipeline.engine.rawfiles import DayFile
 from pipeline.engine.rawlines import Replay
 from pipeline.engine.rawrecords import Clock, Flags, RawFiles, day_us
+from pipeline.engine.seek import DAY_US
 from pipeline.engine.spans import Ints
 from pipeline.engine.state import FileMark
 

@@ -11,9 +11,10 @@ import msgspec
 from pipeline import stages
 from pipeline.engine.line_places import LinePlaces
 from pipeline.engine.part_places import PartPlaces
-from pipeline.engine.places import DAY_US, DocumentPlaces, Places
+from pipeline.engine.places import DocumentPlaces, Places
 from pipeline.engine.reader import length_in
 from pipeline.engine.runner import Vault, read_state
+from pipeline.engine.seek import DAY_US
 from pipeline.engine.spans import Spans, merged, without
 from pipeline.engine.state import State
 from pipeline.instrument import Instrument
