@@ -24,17 +24,17 @@ from .world import Grain, World, chain, grain
 
 HOUSE = Instrument("elsewhere", "spot", "LONG-RUN")
 LAST = datetime(2024, 3, 9, tzinfo=UTC)
-MINUTES, PART_ROWS = 30, 120
-FEW, MANY = 5, 15
+MINUTES, PART_ROWS = 20, 80
+FEW, MANY = 5, 13
 COUNTER = Path("/proc/self/io")
-TIMES_LONGER = 2.5
+TIMES_LONGER = 2.2
 MORE_BYTES, MORE_FILES = 60_000, 6
 """What halving a longer list of rows or files may cost, and marks of more days in states."""
 WINDOWS = """
 [volume]
-window = 30
+window = 20
 [impact]
-window = 30
+window = 20
 [wicks]
 expiry_days = 2
 [vcp]
