@@ -557,3 +557,23 @@ def test_ids_are_counted(seed: int) -> None:
             left[text] -= wanted[-1]
         assert names.take(pl.Series(piece)).tolist() == wanted
         assert names.are_found == (not any(left.values()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["busy", "tape"])
+def test_rows_are_found_behind_a_rebuild(name: str, new_world: NewWorld) -> None:
+    """Late trades stand in their minutes then, and their lines where they came."""
+    world = Worlds(new_world)[name]
+    wanted = {"tape": ("tape", "classified"), "busy": ("trades", "bars_1m")}[name]
+    first, stage = stages.layers()[wanted[0]]
+    before = Counter(times_of(world, first))
+    with grain(Grain(part_rows=PART_ROWS)):
+        world.rebuild(wanted[0])
+    late = sorted((Counter(times_of(world, first)) - before).elements())
+    assert len(late) > 3
+    for at in random.Random(3).sample(late, min(20, len(late))):
+        assert_law(world, first, stage, at)
+    layer, stage = stages.layers()[wanted[1]]
+    times = times_of(world, layer)
+    for at in random.Random(3).sample(times, min(20, len(times))):
+        assert_law(world, layer, stage, at)
