@@ -17,6 +17,7 @@ import msgspec
 
 from pipeline.instrument import CRYPTO, Contract, Instrument
 from pipeline.layers import Layer
+from pipeline.reach import RAW, Reach
 
 if TYPE_CHECKING:
     import polars as pl
@@ -173,6 +174,8 @@ class Stage(Generic[P, C]):
         layers: what it writes.
         version: raise it when numbers change; older state is then refused.
         uses_tick: its numbers depend on the instrument's tick in instruments.toml.
+        reach: from which rows a row is made, given the parameters and the tick; None: from the
+            input rows of its own time, and as much around it as `inputs` say.
         markets: the markets it is for; it has nothing to do for instruments of others.
         lateness_us: how long the stage waits for stragglers, from its parameters.
     """
@@ -190,6 +193,7 @@ class Stage(Generic[P, C]):
     version: int = 1
     lateness_us: Callable[[P], int] = field(default=lambda _params: 0)
     uses_tick: bool = False
+    reach: Callable[[P, str | None], tuple[Reach, ...]] | None = None
     markets: frozenset[str] = CRYPTO
 
     @property
@@ -202,6 +206,26 @@ class Stage(Generic[P, C]):
         if self.select is not None:
             return self.select(params, carries) or ()
         return tuple(each for each in self.inputs if each.layer in carries)
+
+    def reaches(
+        self, layer: Layer, params: P, tick: str | None, chosen: tuple[Input, ...]
+    ) -> tuple[Reach, ...]:
+        """From which rows the rows of one of its layers are made.
+
+        Args:
+            layer: one of `layers`.
+            params: its parameters.
+            tick: the instrument's tick, if the stage uses it.
+            chosen: the inputs that it has for the instrument.
+        """
+        if self.reach is not None:
+            found = self.reach(params, tick)
+            return tuple(each for each in found if not each.of or layer.name in each.of)
+        if not self.inputs:
+            return (Reach(RAW if self.raw_kind else self.source),)
+        return tuple(
+            Reach(each.layer, behind_us=each.behind_us, ahead_us=each.ahead_us) for each in chosen
+        )
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Imports go one way.
 
-errors <- exact, instrument, layers <- stage <- calc, raw, stages <- engine <- cli. Read from
+errors <- exact, instrument, layers, reach <- stage <- calc, raw, stages <- engine <- cli. Read from
 the source, so that an import inside a function counts as well.
 """
 
@@ -24,6 +24,7 @@ LEVELS: dict[str, int] = {
     "instrument": 1,
     "jit": 1,
     "layers": 1,
+    "reach": 1,
     "settings": 2,
     "stage": 2,
     "table": 2,

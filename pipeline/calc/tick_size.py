@@ -20,6 +20,7 @@ from pipeline.calc.ticks import Ticks, join, minimal
 from pipeline.errors import UsageError
 from pipeline.exact import MAX_DECIMALS, NotANumberError, decimal_text, parse_decimal, scaled
 from pipeline.instrument import CONTRACTS_FILE
+from pipeline.reach import Reach
 from pipeline.stage import Context
 
 ENOUGH = 1000
@@ -74,6 +75,11 @@ def settle(
             return TickSize(None, [*known.held, *_hold(ticks)])
         step = scaled(1, minimal(waiting.slice(0, ENOUGH)).px_scale)
     return waiting, step, TickSize(step)
+
+
+def looked_up(row: Decimal | None, tick: str | None) -> tuple[Reach, ...]:
+    """What a row depends on where nobody says what the step is: the first trades."""
+    return () if row is not None or tick is not None else (Reach("trades", first=ENOUGH),)
 
 
 def check_step(row: Decimal | None) -> None:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from pipeline import stages
-from pipeline.cli.choose import choose, instrument_options
-from pipeline.cli.moment import moment_us, stamp_of
+from pipeline import tables
+from pipeline.cli import explained
+from pipeline.cli.choose import choose, instrument_options, no_layer
+from pipeline.cli.moment import moment_us
 
 if TYPE_CHECKING:
     from pipeline.engine.explain import Explanation
-    from pipeline.engine.rawlines import Spans
+    from pipeline.engine.runner import Vault
     from pipeline.instrument import Instrument
 
 _DEFAULTS = ("orderflow", "metrics_daily", "bars")
-_SHOWN = 3
 
 
 @click.command(
@@ -28,17 +28,18 @@ _SHOWN = 3
 @click.option(
     "--at",
     "at_us",
-    required=True,
     metavar="TIME",
-    callback=lambda _context, _option, text: moment_us(text),
+    callback=lambda _context, _option, text: None if text is None else moment_us(text),
     help="A time that the row covers, as 2025-12-14T21:34:00Z; of events the last until then.",
 )
 @click.option(
     "--layer",
     metavar="NAME",
-    help="A layer or a stage [default: orderflow_1m, or bars_1m for an instrument without it; "
+    help="A layer or a stage, or a market-wide table, which needs neither instrument nor time "
+    "[default: orderflow_1m, or bars_1m for an instrument without it; "
     "micro_metrics_daily for equities].",
 )
+@click.option("--digest", is_flag=True, help="Read all that is named and add its SHA-256.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an instrument.")
 @click.pass_obj
 def command(
@@ -47,16 +48,21 @@ def command(
     exchange: str | None,
     market: str | None,
     every: bool,
-    at_us: int,
+    at_us: int | None,
     layer: str | None,
+    digest: bool,
     as_json: bool,
 ) -> None:
     """Show one row, the rows of every layer it was made from, and the bytes of raw files.
 
     Of each layer: the time of its rows, the files and where they stand in them (bytes of JSONL
-    files, row numbers of Parquet files), the stage's version and parameters. Of raw files: the
-    lines, in decompressed bytes, whose records are of these times. What is older stands in what
-    a stage carries; its line says what that is.
+    files, row numbers of Parquet layers), the stage's version and parameters, and for which layers
+    they are, how far back. Of raw files: the lines that hold these rows, in decompressed bytes;
+    of books all from a snapshot on. Nothing else goes into the row: the same rows come of these
+    bytes alone. What goes back to the beginning is told as a range; only --digest reads it.
+
+    A market-wide table is made as a whole: shown are the tables, feeds and raw files that it was
+    made from, by the digests they had then.
     """
     from pipeline.engine.explain import explain  # noqa: PLC0415
     from pipeline.engine.reader import find_layer  # noqa: PLC0415
@@ -64,16 +70,26 @@ def command(
 
     opened = Vault.open(vault)
     asked = None if layer is None else find_layer(layer)
+    if layer is not None and asked is None:
+        if at_us is not None or inst_ids or every:
+            raise no_layer(layer, f"flowvault explain --layer {layer}")
+        click.echo(_of_table(opened, layer, as_json=as_json))
+        return
+    if at_us is None:
+        raise click.UsageError("Missing option '--at'.")
     markets = frozenset() if asked is None else asked[1].markets
     for instrument in choose(vault, inst_ids, exchange, market, every, markets):
         there = (n for n in _DEFAULTS if opened.paths.state(n, instrument).is_file())
         name = layer or next(there, _DEFAULTS[-1])
         found = find_layer(name)
         if found is None:
-            known = ", ".join(stages.layers())
-            raise click.UsageError(f"no layer {name!r}; layers: {known}")
+            raise no_layer(name)
         told = explain(opened, instrument, found[0].name, at_us)
-        click.echo(_as_json(told, instrument) if as_json else _as_text(told, instrument))
+        if digest:
+            from pipeline.engine.digest import add_digests  # noqa: PLC0415
+
+            add_digests(vault, told)
+        click.echo(_as_json(told, instrument) if as_json else explained.as_text(told, instrument))
 
 
 def _as_json(told: Explanation, instrument: Instrument) -> bytes:
@@ -88,54 +104,15 @@ def _as_json(told: Explanation, instrument: Instrument) -> bytes:
     return msgspec.json.encode(head | body)
 
 
-def _as_text(told: Explanation, instrument: Instrument) -> str:
-    """The same for people: of many places only the first."""
-    lines = [f"{told.layer} of {instrument.key}"]
-    rows = [msgspec.json.encode(row).decode() for row in told.rows]
-    lines += [f"  {row}" for row in rows[:_SHOWN]]
-    lines += [f"  … and {len(rows) - _SHOWN} more rows"] if len(rows) > _SHOWN else []
-    for source in told.sources:
-        parameters = ", ".join(f"{name} {value}" for name, value in source.parameters.items())
-        lines += [
-            "",
-            f"{source.layer}  {_times(source.times)}  {_count(source.rows, 'row')}",
-            f"  stage {source.stage}, version {source.version}, epoch {source.epoch}; {parameters}",
-        ]
-        for file in source.files[:_SHOWN]:
-            lines.append(f"  {file.path} {file.unit} {_ranges(file.ranges)}")
-        lines += _more(len(source.files), "file")
-        lines += [f"  went on without {name}" for name in source.given_up]
-        lines.append(f"  and {source.carried}")
-    for raw in told.raw:
-        lines += ["", f"raw {raw.kind}  {_times(raw.times)}  {_count(raw.lines, 'line')}"]
-        for part in raw.files:
-            unpacked = "" if part.path.endswith(".jsonl") else "decompressed "
-            lines.append(f"  {part.path} {unpacked}bytes {_ranges(part.ranges)}")
-        lines += [f"  {path} is gone; it had been read" for path in raw.gone]
-    return "\n".join(lines)
+def _of_table(vault: Vault, name: str, *, as_json: bool) -> bytes | str:
+    """What a market-wide table was made from."""
+    from pipeline.engine import tablesources  # noqa: PLC0415
 
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _more(count: int, what: str) -> list[str]:
-    return [f"  … and {_count(count - _SHOWN, what)} more"] if count > _SHOWN else []
-
-
-def _ranges(ranges: Spans) -> str:
-    shown = ", ".join(f"[{low}, {high})" for low, high in ranges[:_SHOWN])
-    more = len(ranges) - _SHOWN
-    return (
-        f"{shown} … and {more} more, the last [{ranges[-1][0]}, {ranges[-1][1]})"
-        if more > 0
-        else shown
-    )
-
-
-def _times(times: Spans) -> str:
-    """From the first to the last, whole seconds."""
-    if not times:
-        return ""
-    more = f" in {len(times)} pieces" if len(times) > 1 else ""
-    return f"{stamp_of(times[0][0])} to {stamp_of(times[-1][1])}{more}"
+    layer = tables.layer_of(name)
+    if layer is None:
+        raise no_layer(name)
+    told = tablesources.explain_table(vault, layer)
+    if as_json:
+        body: dict[str, Any] = {"layer": layer, "sources": msgspec.to_builtins(told)}
+        return msgspec.json.encode(body)
+    return explained.table_as_text(told)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline import stages
+from pipeline import stages, tables
 from pipeline.cli.choose import choose, instrument_options
 from pipeline.cli.run import Printer, exit_with_worst
 from pipeline.errors import FlowvaultError
@@ -42,6 +42,10 @@ def command(
     from pipeline.engine.rebuild import rebuild_stage  # noqa: PLC0415
     from pipeline.engine.runner import Vault  # noqa: PLC0415
 
+    if stage is not None and stage in tables.SUMMARY:
+        command = stage if stage in tables.COMMANDS else "run --all"
+        text = f"{stage} is made again as a whole whenever anything it is made from has changed"
+        raise click.UsageError(f"{text}; try: flowvault {command}")
     if stage is not None and stage not in stages.SUMMARY:
         known = ", ".join(stages.SUMMARY)
         raise click.UsageError(f"no stage {stage!r}; stages: {known}")

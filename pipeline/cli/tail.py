@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from pipeline import stages
-from pipeline.cli.choose import choose, instrument_options
+from pipeline.cli.choose import choose, instrument_options, no_layer
 from pipeline.errors import MissingInputError
 from pipeline.instrument import Instrument
 
@@ -44,8 +44,7 @@ def command(
 
     found = find_layer(layer)
     if found is None:
-        known = ", ".join(stages.layers())
-        raise click.UsageError(f"no layer {layer!r}; layers: {known}")
+        raise no_layer(layer)
     if human and found[0].name not in _HUMAN:
         raise click.UsageError(f"--human knows {', '.join(_HUMAN)}; {found[0].name} is JSON only")
     instruments = choose(vault, inst_ids, exchange, market, every, found[1].markets)

@@ -27,6 +27,7 @@ SUFFIX, TEMPORARY = ".parquet", ".parquet.tmp"
 _TRIES = 20
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Codec(Protocol[R]):
@@ -103,7 +104,15 @@ def read_part(path: Path, codec: Codec[R], columns: list[str] | None = None) -> 
 def read_listed(
     folder: Path, start: int, end: int, codec: Codec[R], columns: list[str] | None = None
 ) -> R:
-    """Committed rows [start, end) of the file that begins at `start`.
+    """Committed rows [start, end) of the file that begins at `start`; see `use_listed`."""
+    rows, height = use_listed(
+        folder, start, end, lambda path: (read_part(path, codec, columns), end_of(path.name))
+    )
+    return rows if height == end else codec.slice(rows, 0, end - start)
+
+
+def use_listed(folder: Path, start: int, end: int, use: Callable[[Path], T]) -> T:
+    """Use the file that holds committed rows [start, end) and begins at `start`.
 
     A reader may hold a state that is one commit old: then the file has its temporary name still,
     or a longer one has taken its place, which begins with the same rows.
@@ -114,17 +123,16 @@ def read_listed(
     name = part_name(start, end)
     for suffix in ("", ".tmp"):
         with suppress(FileNotFoundError):
-            return read_part(folder / (name + suffix), codec, columns)
+            return use(folder / (name + suffix))
     for _ in range(_TRIES):
         names_now = {path.name for path in folder.glob(f"{start:012d}-*")}
         for name in sorted(names_now, key=end_of):
             if end_of(name) < end:
                 continue
             try:
-                rows = read_part(folder / name, codec, columns)
+                return use(folder / name)
             except FileNotFoundError:
                 break
-            return rows if end_of(name) == end else codec.slice(rows, 0, end - start)
     raise FileNotFoundError(2, "committed rows are gone", str(folder / part_name(start, end)))
 
 

@@ -9,7 +9,6 @@ the next state of the layer; what the stage above holds in memory it takes from 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ import polars as pl
 from pipeline.engine.codecs import FrameCodec, polars_type
 from pipeline.engine.outputs import Outputs
 from pipeline.engine.parts import read_listed
+from pipeline.engine.seek import microseconds
 from pipeline.engine.state import State
 from pipeline.errors import StateError
 from pipeline.layers import Layer
@@ -29,9 +29,7 @@ from pipeline.stage import BEGINNING_US
 
 _JSONL_BYTES = 4 << 20
 _MOST_PIECES = 16
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_TIME = -(2**63)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Reader(Protocol):
@@ -228,7 +226,7 @@ class JsonlReader:
         lines = data.splitlines(keepends=True)
         sizes = np.fromiter(map(len, lines), np.int64, len(lines))
         rows = msgspec.json.decode(b"[" + b",".join(lines) + b"]")
-        times = [_microseconds(row["timestamp_utc"]) for row in rows]
+        times = [microseconds(row["timestamp_utc"]) for row in rows]
         values: dict[str, Any] = {"ts": times}
         for name in self._columns:
             values[name] = [row[name] for row in rows]
@@ -382,11 +380,6 @@ def _behind(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
         return second
     both = first.vstack(second)
     return both.rechunk() if both.n_chunks() > _MOST_PIECES else both
-
-
-def _microseconds(stamp: str) -> int:
-    """The time that a row's `timestamp_utc` says."""
-    return (datetime.fromisoformat(stamp) - _EPOCH) // _MICROSECOND
 
 
 def _json(value: Any) -> str | None:

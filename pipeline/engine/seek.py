@@ -77,7 +77,7 @@ def _around(path: Path, length: int, us: int) -> tuple[int, int]:
             found = _STAMP.match(stream.readline()) if start < high else None
             if found is None:
                 break
-            if _us(found[1].decode()) < us:
+            if microseconds(found[1].decode()) < us:
                 low = start
             else:
                 high = start
@@ -115,5 +115,6 @@ def _is_behind(times: pl.Series, us: int) -> bool:
     return first is not None and bool(first >= moment(us))
 
 
-def _us(text: str) -> int:
+def microseconds(text: str) -> int:
+    """Microseconds since 1970 of a time as rows write it."""
     return (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1)

@@ -80,6 +80,11 @@ class TapeBatch:
         """Event times, microseconds."""
         return self.frame["ts"].to_numpy()
 
+    def keys(self) -> pl.Series:
+        """What each trade is known by: all its fields; null if it carries no number."""
+        fields = pl.struct(pl.exclude("line")).struct.json_encode()
+        return self.frame.select(pl.when(pl.col("seq").is_not_null()).then(fields)).to_series()
+
     @property
     def records(self) -> int:
         """Trades and bad lines together."""

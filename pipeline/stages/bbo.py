@@ -23,6 +23,7 @@ from pipeline.layers import Column, Layer
 from pipeline.raw.block import Block, UnknownContractError
 from pipeline.raw.held import Held, in_order, still_held
 from pipeline.raw.quotes import QuoteBatch, decode_quotes
+from pipeline.reach import RAW, Reach
 from pipeline.stage import Closed, Context, Stage
 
 _INVERSE_DECIMALS = 12
@@ -152,6 +153,12 @@ def _decode(block: Block, instrument: Instrument, contract: Contract) -> QuoteBa
     return batch
 
 
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    del params, tick
+    return (Reach(RAW, note="the largest id is that of all lines before"),)
+
+
 STAGE = Stage(
     name="bbo",
     source="raw:quotes",
@@ -160,5 +167,6 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
     markets=CRYPTO | TAPES,
 )

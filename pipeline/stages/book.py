@@ -33,6 +33,7 @@ from pipeline.layers import Column, Layer
 from pipeline.raw.block import Block, UnknownContractError
 from pipeline.raw.books import BookBatch, decode_books
 from pipeline.raw.held import Held, by_place, in_order, reject_of, still_held
+from pipeline.reach import RAW, Reach, Told
 from pipeline.stage import Closed, Context, Row, Stage
 
 Flags = npt.NDArray[np.bool_]
@@ -378,6 +379,33 @@ def _decode(block: Block, instrument: Instrument, contract: Contract) -> BookBat
     return batch
 
 
+def _oldest(ladders: pl.DataFrame) -> int:
+    """Since when the level of some full books has stood that has stood longest."""
+    times = [ladders["ts"].dt.timestamp("us").min()]
+    times += [ladders[name].list.min().min() for name in _STANDING.columns[1:]]
+    return min(int(each) for each in times if isinstance(each, int))
+
+
+_STANDING = Told(("ts", "bid_since", "ask_since"), _oldest)
+
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`.
+
+    The order-flow imbalance needs the event before; how long levels have stood may be older than
+    the last snapshot.
+    """
+    del tick
+    note = f"with those of the {params.keep_updates} updates in front of it that belong behind it"
+    return (
+        Reach(RAW, of=("book",), is_replay=True, note=note),
+        Reach(RAW, of=("book_events",), rows=1, is_replay=True, note=note),
+        Reach(RAW, of=("ladder_1m",), told=_STANDING, is_replay=True, note=note),
+        Reach(RAW, of=("book_clock",)),
+        Reach(RAW, of=("book_gaps",), before=1),
+    )
+
+
 STAGE = Stage(
     name="book",
     source="raw:books",
@@ -386,4 +414,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

@@ -38,6 +38,7 @@ from pipeline.calc.shares import parts_of, shares_of
 from pipeline.errors import DataError
 from pipeline.instrument import TAPES
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import MINUTE_US, Closed, Context, Input, Joined, Stage
 
 _READABLE = 100
@@ -337,6 +338,25 @@ DAILY = Layer(
 )
 _TAPE = Input("tape", ("price", "size", "cond", "corr"))
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`.
+
+    The last tick is one of the day's; sessions, and the quotes in force in them, lie within one
+    UTC day.
+    """
+    del tick
+    trades, daily = (CLASSIFIED.name,), (DAILY.name,)
+    # strictly before the trade, which a row's end lies one microsecond behind
+    lag = params.lag_ms * 1000 + 1
+    return (
+        Reach("tape", of=trades, since="day"),
+        Reach("tape", of=daily),
+        Reach("bbo", of=trades, since="day", which="last", ahead_us=-lag),
+        Reach("bbo", of=daily, since="day", ahead_us=-params.lag_ms * 1000),
+    )
+
+
 STAGE = Stage(
     name="classify",
     inputs=(_TAPE, Input("bbo", ("bid", "ask"), required=False)),
@@ -346,5 +366,6 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
     markets=TAPES,
 )

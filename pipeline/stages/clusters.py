@@ -29,6 +29,7 @@ from pipeline.calc.rolling import scores
 from pipeline.calc.trade_features import Books, LastBook, LastQuote, Quotes, features
 from pipeline.exact import check_positive
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach, Told
 from pipeline.stage import BEGINNING_US, Closed, Context, Input, Joined, Row, Stage
 
 Ints = npt.NDArray[np.int64]
@@ -537,6 +538,71 @@ _TRADES = Input("trades", ("seq", "size", "side"))
 _QUOTE = Input("quote", ("bid", "bid_size", "ask", "ask_size"), behind_us=BEHIND_US)
 _EVENTS = Input("book_events", ("bid_depth",), behind_us=BEHIND_US)
 
+_SCORED = "scores"
+"""What a model needs of trades; which clusters they were put in does not matter to it."""
+_CENTRES = "centres"
+"""What a model needs of the one before."""
+_OLD = 1_000_000
+"""Prices stand for longer than anybody has data."""
+
+
+def _since_us(trades: pl.DataFrame) -> int:
+    """When the prices that some trades met had begun to stand."""
+    ms = pl.col("ts").dt.timestamp("us") // _MS_US
+    # the features are ln(1 + milliseconds)
+    stood = pl.max_horizontal(pl.col(*_AGES)).exp() - 1
+    since = trades.select((ms - stood.round().fill_null(0).cast(pl.Int64)).min() * _MS_US)
+    return int(since.item())
+
+
+_AGES = FEATURES[4:6]
+
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`.
+
+    A trade is scored against those before it, each of which met a quote and a book; a model is
+    made of the scores of its day, and compared with the model before.
+    """
+    del tick
+    minute_us, age_us = 60 * _SECOND_US, params.max_age_s * _SECOND_US + _MS_US
+    scored, flow, model = ("clusters",), ("cluster_flow",), ("model",)
+    both = ("", _SCORED)
+    told = Told(("ts", *_AGES), _since_us)
+    return (
+        Reach("trades", of=scored, rows=params.window, counted=FEATURES, parts=both),
+        Reach(
+            "quote",
+            of=scored,
+            rows=params.window,
+            counted=FEATURES,
+            told=told,
+            behind_us=age_us,
+            parts=both,
+        ),
+        *(
+            Reach(
+                layer,
+                of=scored,
+                rows=params.window,
+                counted=FEATURES,
+                behind_us=age_us,
+                parts=both,
+            )
+            for layer in ("book", "book_events")
+        ),
+        # near midnight the clock may be ahead of the trade
+        Reach("model", of=scored, since="ever", ahead_us=minute_us, which="last"),
+        Reach("clusters", of=flow, which="same"),
+        Reach("clusters", of=flow, which="same", asks=_SCORED, parts=(_SCORED,)),
+        Reach("quote", of=("quote_1s",), behind_us=age_us),
+        Reach("clusters", of=model, behind_us=minute_us, asks=_SCORED, parts=("", _CENTRES)),
+        Reach("cluster_flow", of=model, asks=_SCORED),
+        Reach("quote_1s", of=model, ahead_us=1),
+        Reach("model", of=model, which="same", before=1, asks=_CENTRES),
+    )
+
+
 STAGE = Stage(
     name="clusters",
     inputs=(_TRADES, _QUOTE, Input("book", (), behind_us=BEHIND_US), _EVENTS),
@@ -546,4 +612,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

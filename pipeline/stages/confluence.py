@@ -19,6 +19,7 @@ import polars as pl
 from pipeline.calc.rules import Rule, check, evaluate, references
 from pipeline.exact import check_positive
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import MINUTE_US, Closed, Context, Input, Joined, Row, Stage
 
 _NAMES = (
@@ -239,6 +240,15 @@ LAYER = Layer(
     span_us=MINUTE_US,
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    del tick
+    layers = {layer.name: layer for layer in _aliases().values()}
+    ages = {n: layers[n].span_us or params.max_age_s * 1_000_000 for n in _wanted(params)}
+    return tuple(Reach(name, behind_us=age - MINUTE_US, which="last") for name, age in ages.items())
+
+
 STAGE = Stage(
     name="confluence",
     inputs=tuple(Input(name, (), required=name == "bars_1m") for name in _NAMES),
@@ -248,4 +258,5 @@ STAGE = Stage(
     carry=Carry,
     fold=fold,
     uses_tick=True,
+    reach=reach,
 )

@@ -20,6 +20,7 @@ from pipeline.calc.minutes import settle
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import ZERO, add, nearest, scaled
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import Closed, Context, Row, Stage
 
 _DAY_US = 86_400_000_000
@@ -136,6 +137,13 @@ CVD = Layer(
     span_us=MINUTE_US,
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    del params, tick
+    return (Reach("trades", since="ever"),)
+
+
 STAGE = Stage(
     name="cvd",
     source="trades",
@@ -143,4 +151,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

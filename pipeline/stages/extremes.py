@@ -15,10 +15,11 @@ import polars as pl
 
 from pipeline.calc.cells import MINUTE_US
 from pipeline.calc.price_rows import row_numbers
-from pipeline.calc.tick_size import TickSize, plain_text, settle
+from pipeline.calc.tick_size import TickSize, looked_up, plain_text, settle
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import subtract
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import Closed, Context, Row, Stage
 
 PERIOD_US = 30 * MINUTE_US
@@ -202,6 +203,13 @@ EXTREMES = Layer(
     span_us=PERIOD_US,
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    del params
+    return (Reach("trades", since="day"), *looked_up(None, tick))
+
+
 STAGE = Stage(
     name="extremes",
     source="trades",
@@ -210,4 +218,5 @@ STAGE = Stage(
     carry=Carry,
     fold=fold,
     uses_tick=True,
+    reach=reach,
 )

@@ -24,6 +24,7 @@ from pipeline.calc.touch import COLUMNS, Touch, imbalance
 from pipeline.calc.whales import whale_trades
 from pipeline.exact import check_positive
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import MINUTE_US, Closed, Context, Input, Joined, Row, Stage
 
 RANKS = 5
@@ -185,6 +186,17 @@ FLOW = Layer(
     span_us=MINUTE_US,
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    del params, tick
+    return (
+        Reach("quote", behind_us=MOMENTUM_US - MINUTE_US + STANDS_US),
+        Reach("book_events"),
+        Reach("trades"),
+    )
+
+
 STAGE = Stage(
     name="flow",
     inputs=(
@@ -196,4 +208,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

@@ -24,9 +24,10 @@ from pipeline.calc.price_rows import (
     to_carry,
 )
 from pipeline.calc.scale import times
-from pipeline.calc.tick_size import TickSize, check_step, settle
+from pipeline.calc.tick_size import TickSize, check_step, looked_up, settle
 from pipeline.calc.ticks import Ticks
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import Closed, Context, Stage
 
 
@@ -92,6 +93,12 @@ FOOTPRINT = Layer(
     span_us=MINUTE_US,
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    return (Reach("trades"), *looked_up(params.row, tick))
+
+
 STAGE = Stage(
     name="footprint",
     source="trades",
@@ -100,4 +107,5 @@ STAGE = Stage(
     carry=Carry,
     fold=fold,
     uses_tick=True,
+    reach=reach,
 )

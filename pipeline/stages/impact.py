@@ -23,6 +23,7 @@ from pipeline.calc.ols import fit
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import add, nearest, ratio, scaled, subtract
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import Closed, Context, Row, Stage
 
 _BPS = 1e4
@@ -161,6 +162,13 @@ IMPACT = Layer(
     span_us=MINUTE_US,
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`; the oldest bar of a regression needs the close of the one before."""
+    del tick
+    return (Reach("trades", rows=params.window),)
+
+
 STAGE = Stage(
     name="impact",
     source="trades",
@@ -168,4 +176,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

@@ -33,6 +33,7 @@ from pipeline.calc.presets import BY_PROFILE, Presets, check_numbers, settle
 from pipeline.calc.timeframes import LONGEST_US, TIMEFRAMES
 from pipeline.calc.tolerant import above, at_least, same, sign
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import Closed, Context, Input, Joined, Row, Stage
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -463,6 +464,22 @@ _COLUMNS = (
 
 _BAR = ("open", "high", "low", "close", "volume", "buy_volume", "sell_volume", "trades")
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`; the average range goes back to the first bar."""
+    del tick
+    found: list[Reach] = []
+    for name in TIMEFRAMES:
+        of = (f"ipu_{name}",)
+        found += [
+            Reach(f"bars_{name}", of=of, since="ever"),
+            Reach("flow_1m", of=of),
+            Reach("micro_1m", of=of),
+            Reach("impact_1m", of=of, rows=params.window),
+        ]
+    return tuple(found)
+
+
 STAGE = Stage(
     name="ipu",
     inputs=(
@@ -485,4 +502,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

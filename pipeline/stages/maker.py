@@ -24,6 +24,7 @@ from pipeline.errors import UsageError
 from pipeline.exact import check_positive
 from pipeline.instrument import CONTRACTS_FILE
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import BEGINNING_US, Closed, Context, Input, Joined, Row, Stage
 
 Ints = npt.NDArray[np.int64]
@@ -286,6 +287,18 @@ LAYER = Layer(
     span_us=_SECOND_US,
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`; flow fades and is never gone, a quote is that of the second's end."""
+    del params, tick
+    return (
+        Reach("cluster_flow", since="ever"),
+        Reach("quote_1s", behind_us=-_SECOND_US, ahead_us=1),
+        Reach("model", since="ever", which="last"),
+        Reach("positions", since="ever", which="last"),
+    )
+
+
 STAGE = Stage(
     name="maker",
     inputs=(
@@ -300,4 +313,5 @@ STAGE = Stage(
     carry=Carry,
     fold=fold,
     uses_tick=True,
+    reach=reach,
 )

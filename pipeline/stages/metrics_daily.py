@@ -47,6 +47,7 @@ from pipeline.calc.session_bars import (
 from pipeline.calc.shares import PARTS, parts_of, shares_of
 from pipeline.instrument import TAPES
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import Closed, Context, Input, Joined, Stage
 
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
@@ -355,6 +356,14 @@ METRICS = Layer(
     span_us=BARS * BAR_US,
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`; volumes and impacts are those of the last days that have a row."""
+    del tick
+    back = max(params.vpin_days, params.lambda_days) - 1
+    return (Reach("classified", rows=back), Reach("bbo", rows=back, since="day"))
+
+
 STAGE = Stage(
     name="metrics_daily",
     inputs=(
@@ -366,5 +375,6 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
     markets=TAPES,
 )

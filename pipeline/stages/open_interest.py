@@ -18,6 +18,7 @@ from pipeline.raw import context_cells
 from pipeline.raw.block import Block
 from pipeline.raw.context import ContextBatch, decode_context, open_interest
 from pipeline.raw.context_cells import Params, close_cells
+from pipeline.reach import RAW, Reach
 from pipeline.stage import MINUTE_US, Closed, Context, Stage
 
 
@@ -60,6 +61,12 @@ def _decode(block: Block, instrument: Instrument, contract: Contract) -> Context
     return decode_context(block, open_interest(instrument.inst_id, contract))
 
 
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    del params, tick
+    return (Reach(RAW, rows=1),)
+
+
 STAGE = Stage(
     name="open_interest",
     source="raw:open_interest",
@@ -68,4 +75,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

@@ -26,6 +26,7 @@ from pipeline.calc.limits import exceeds
 from pipeline.calc.whales import WhaleTrades, whale_trades
 from pipeline.exact import check_positive
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import MINUTE_US, Closed, Context, Input, Joined, Row, Stage
 
 PROFILE_US = 300_000_000
@@ -213,6 +214,19 @@ ORDERFLOW = Layer(
     span_us=MINUTE_US,
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    del params, tick
+    own = ("flow_1m", "micro_1m", "bars_1m", "vwap_1m", "trades", "quote")
+    # a profile that ended so long before the minute's end, and not a moment earlier
+    oldest = LONGEST_US - MINUTE_US + 1
+    return (
+        *(Reach(layer) for layer in own),
+        Reach("profile_session", behind_us=oldest, which="last"),
+    )
+
+
 STAGE = Stage(
     name="orderflow",
     inputs=(
@@ -232,4 +246,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

@@ -39,10 +39,11 @@ from pipeline.calc.price_rows import (
     to_carry,
 )
 from pipeline.calc.scale import INT64_SAFE
-from pipeline.calc.tick_size import TickSize, check_step, settle
+from pipeline.calc.tick_size import TickSize, check_step, looked_up, settle
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import nearest
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import Closed, Context, Row, Stage
 
 BAR_US = 300_000_000
@@ -378,6 +379,16 @@ _COLUMNS = (
     ),
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    return (
+        Reach("trades", of=("profile_session",), since="day"),
+        Reach("trades", of=("profile_24h",), behind_us=DAY_US - BAR_US),
+        *looked_up(params.row, tick),
+    )
+
+
 STAGE = Stage(
     name="profile",
     source="trades",
@@ -393,4 +404,5 @@ STAGE = Stage(
     fold=fold,
     version=2,
     uses_tick=True,
+    reach=reach,
 )

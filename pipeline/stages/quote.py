@@ -14,6 +14,7 @@ import msgspec
 import polars as pl
 
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import Closed, Context, Input, Joined, Stage
 
 _VALUES = ("bid", "bid_size", "ask", "ask_size")
@@ -91,6 +92,17 @@ LAYER = Layer(
     "The best bid and offer after every event of the best source there is.",
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`; every row of `bbo` is a quote, and not every event of a book."""
+    del params, tick
+    return (
+        Reach("bbo", which="same"),
+        Reach("book_clock"),
+        Reach("book_events", before=1),
+    )
+
+
 STAGE = Stage(
     name="quote",
     inputs=(_QUOTES, _BOOK, _UNTIMED),
@@ -100,4 +112,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

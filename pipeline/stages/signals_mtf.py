@@ -18,6 +18,7 @@ from pipeline.calc.participation import weighted
 from pipeline.calc.presets import check_numbers
 from pipeline.calc.timeframes import LONGEST_US, TIMEFRAMES
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import Closed, Context, Input, Joined, Row, Stage
 
 _SPAN_US = TIMEFRAMES["5m"]
@@ -166,6 +167,17 @@ LAYER = Layer(
     span_us=_SPAN_US,
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`; of longer bars the last that ended by the row's end."""
+    del params, tick
+    bars = (
+        Reach(f"ipu_{name}", behind_us=span - _SPAN_US, which="last")
+        for name, span in TIMEFRAMES.items()
+    )
+    return (Reach("signals_5m"), *bars)
+
+
 STAGE = Stage(
     name="signals_mtf",
     inputs=(
@@ -176,4 +188,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

@@ -25,6 +25,7 @@ from pipeline.layers import Column, Layer
 from pipeline.raw.block import Block, Reject
 from pipeline.raw.held import Held, in_order, still_held
 from pipeline.raw.tape import TapeBatch, decode_tape
+from pipeline.reach import RAW, Reach
 from pipeline.stage import BEGINNING_US, MINUTE_US, Closed, Context, Stage
 
 _STAMP = pl.col("ts").cast(pl.Datetime("us", "UTC"))
@@ -277,6 +278,13 @@ def _decode(block: Block, instrument: Instrument, contract: Contract) -> TapeBat
     return decode_tape(block, instrument.inst_id)
 
 
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    del tick
+    note = f"one that repeats another of the {params.dedup_window} before it was left out"
+    return (Reach(RAW, note=note),)
+
+
 STAGE = Stage(
     name="tape",
     source="raw:trades",
@@ -285,6 +293,7 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
     lateness_us=lambda params: params.lateness_ms * 1000,
     markets=TAPES,
 )

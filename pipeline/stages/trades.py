@@ -25,6 +25,7 @@ from pipeline.raw.adapters import trade_adapter
 from pipeline.raw.block import Block, Reject
 from pipeline.raw.digits import MAX_DIGITS, POWERS, Flags, Ints
 from pipeline.raw.trades import TradeBatch, decode
+from pipeline.reach import RAW, Reach
 from pipeline.stage import Closed, Context, Row, Stage
 
 MINUTE_US = 60_000_000
@@ -497,6 +498,19 @@ def _decode(block: Block, instrument: Instrument, contract: Contract) -> TradeBa
     return decode(block, trade_adapter(instrument.exchange), instrument.inst_id, contract)
 
 
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    del tick
+    note = (
+        f"the lines before it have decided that it counts and as which: the last "
+        f"{params.dedup_window} ids, the largest id, the clock, how many trades there were"
+    )
+    return (
+        Reach(RAW, of=("trades",), note=note),
+        Reach("trades", of=("gaps",), before=1),
+    )
+
+
 STAGE = Stage(
     name="trades",
     source="raw:trades",
@@ -506,4 +520,5 @@ STAGE = Stage(
     carry=Carry,
     fold=fold,
     lateness_us=lambda params: params.lateness_ms * 1000,
+    reach=reach,
 )

@@ -24,6 +24,7 @@ from pipeline.calc.price_volume import Bar, Bins, Held, PriceRows, RollingProfil
 from pipeline.calc.tolerant import above, same
 from pipeline.calc.volume_clusters import Band, Book, Cluster, Scoring, oi_adjustment
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import MINUTE_US, Closed, Context, Input, Joined, Row, Stage
 
 MINUTES = (5, 15, 30)
@@ -357,6 +358,26 @@ _COLUMNS = (
     ),
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`; the average range goes back to the first bar."""
+    del tick
+    found: list[Reach] = []
+    for length in MINUTES:
+        of, back = (f"vcp_{length}m",), params.lookback - 1
+        # open interest of the oldest bar of the look-back may have been told before its end
+        aged = round(params.oi_max_age_s * _SECOND_US) - length * MINUTE_US + 1
+        found += [
+            Reach(f"bars_{length}m", of=of, since="ever"),
+            Reach("micro_1m", of=of),
+            Reach("buckets_1m", of=of),
+            Reach(OPEN_INTEREST, of=of, rows=back, behind_us=aged),
+        ]
+        if params.profile_source != "gaussian":
+            found.append(Reach("footprint", of=of, rows=back))
+    return tuple(found)
+
+
 STAGE = Stage(
     name="vcp",
     inputs=(
@@ -381,4 +402,5 @@ STAGE = Stage(
     carry=Carry,
     fold=fold,
     grid_us=min(MINUTES) * MINUTE_US,
+    reach=reach,
 )

@@ -18,6 +18,7 @@ from pipeline.calc.minutes import settle
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import check_positive, nearest, ratio, rounded_text, signed_text, subtract
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import Closed, Context, Row, Stage
 
 _DECIMALS = 8
@@ -197,6 +198,13 @@ VOLUME = Layer(
     span_us=MINUTE_US,
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    del tick
+    return (Reach("trades", rows=params.window),)
+
+
 STAGE = Stage(
     name="volume",
     source="trades",
@@ -204,4 +212,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

@@ -40,6 +40,7 @@ from pipeline.calc.stamps import ms_text
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import ZERO, add, scaled
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import Closed, Context, Row, Stage
 
 _MINUTE_US = 60_000_000
@@ -346,6 +347,17 @@ VPIN = Layer(
     stamp="ms",
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`.
+
+    A bucket begins where the one before has ended, so all of them depend on the first; trades of a
+    minute may stand in front of one that is older.
+    """
+    del params, tick
+    return (Reach("trades", since="ever", ahead_us=_MINUTE_US),)
+
+
 STAGE = Stage(
     name="vpin",
     source="trades",
@@ -353,4 +365,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

@@ -21,6 +21,7 @@ from pipeline.calc.minutes import per_minute, settle
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import ZERO, add, nearest, ratio, scaled, subtract
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import Closed, Context, Row, Stage
 
 _HOUR_US = 60 * MINUTE_US
@@ -233,6 +234,13 @@ VWAP = Layer(
     span_us=MINUTE_US,
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`; the session is never longer than the longest window."""
+    del params, tick
+    return (Reach("trades", behind_us=max(_HOURS) * _HOUR_US - MINUTE_US),)
+
+
 STAGE = Stage(
     name="vwap",
     source="trades",
@@ -240,4 +248,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

@@ -16,6 +16,7 @@ from pipeline.raw import context_cells
 from pipeline.raw.block import Block
 from pipeline.raw.context import ContextBatch, decode_context, whale_alerts
 from pipeline.raw.context_cells import Carry, close_cells
+from pipeline.reach import RAW, Reach
 from pipeline.stage import Closed, Context, Stage
 
 HOUR_US = 3_600_000_000
@@ -71,6 +72,13 @@ def _decode(block: Block, instrument: Instrument, contract: Contract) -> Context
     return decode_context(block, whale_alerts(coin_of(instrument.inst_id)))
 
 
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`."""
+    del tick
+    note = f"one whose id is among the {params.dedup_window} before it was left out"
+    return (Reach(RAW, note=note),)
+
+
 STAGE = Stage(
     name="whale_alerts",
     source="raw:whale_alerts",
@@ -79,4 +87,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

@@ -18,6 +18,7 @@ from pipeline.calc.cells import MINUTE_US, Cell, cells_of, merge, split_closed
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import EXACT, ZERO, subtract
 from pipeline.layers import Column, Layer
+from pipeline.reach import Reach
 from pipeline.stage import Closed, Context, Row, Stage
 
 DAY_US = 86_400_000_000
@@ -173,6 +174,15 @@ WICKS = Layer(
     span_us=5 * MINUTE_US,
 )
 
+
+def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
+    """See `Stage.reach`; a level expires with the bar that opens so many days later."""
+    del tick
+    length = params.tf_minutes * MINUTE_US
+    behind = params.expiry_days * DAY_US - length
+    return (Reach("trades", behind_us=behind, ahead_us=length - WICKS.span_us),)
+
+
 STAGE = Stage(
     name="wicks",
     source="trades",
@@ -180,4 +190,5 @@ STAGE = Stage(
     params=Params,
     carry=Carry,
     fold=fold,
+    reach=reach,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import shutil
@@ -167,6 +168,41 @@ def test_commands_of_tables(here: Here, vault: Path) -> None:
         assert [each["stage"] for each in done.summaries][-1] == name
 
 
+def test_what_a_table_was_made_from(here: Here, vault: Path) -> None:
+    """Down to raw files, each by the digest of its bytes; the other commands say where to look."""
+    done = here(vault, "explain", "--layer", "micro_signals", "--json")
+    assert done.code == 0, done.text
+    told = {each["name"]: each for each in json.loads(done.out)["sources"]}
+    assert {"micro_broker_institution_map", "micro_institutional_flow", "finra_ats"} <= set(told)
+    for source in told.values():
+        assert set(source["reads"]) <= set(told)
+        assert source["changed"] == []
+        for file in source["files"]:
+            assert digest(vault / file["path"]) == file["blake2b"]
+        for raw in source["raw"]:
+            assert digest(vault / raw["path"]) == raw["blake2b"]
+            assert raw["is_there"]
+        assert source["rows"] == sum(f["rows"] for f in source["files"]) or source["instruments"]
+    assert len(told["finra_ats"]["raw"]) == len(list((vault / "raw/finra/ats_weekly").iterdir()))
+    assert told["micro_metrics_daily"]["instruments"] == ["taq/equities/TTT"]
+    text = here(vault, "explain", "--layer", "broker_map").out
+    assert text.startswith("micro_broker_institution_map: made as a whole")
+    assert len(text.splitlines()) < 100
+    for arguments, words in (
+        (("explain", "--layer", "broker_map", "--at", "2025-06-06T18:00:00Z"), "explain --layer"),
+        (("tail", "broker_map", "-i", "AAA"), 'sql "from micro_broker_institution_map limit 5"'),
+        (("rebuild", "broker_map"), "flowvault broker_map"),
+        (("rebuild", "entities"), "flowvault run --all"),
+    ):
+        done = here(vault, *arguments)
+        assert (done.code, words in done.err) == (2, True), done.text
+    assert here(vault, "sql", "from micro_broker_institution_map limit 5").code == 0
+
+
+def digest(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
 def test_signals_for_people(here: Here, vault: Path) -> None:
     """The seven signals and the words that belong to them."""
     done = here(vault, "equities", "run", "--symbol", "AAA", *PERIOD)
@@ -283,7 +319,9 @@ def test_changed_parameters(here: Here, new_vault: MakeVault, market: Market) ->
     market.write(root)
     assert here(root, "attribution").code == 0
     settings = root / "flowvault.toml"
+    assert "changed since" not in here(root, "explain", "--layer", "attribution").out
     settings.write_text("[attribution]\nmin_confidence = 0.3\n", encoding="utf-8")
+    assert "changed since: parameters" in here(root, "explain", "--layer", "attribution").out
     done = here(root, "attribution", "--json")
     assert done.code == 0, done.text
     rows = {each["stage"]: each["rows_out"] for each in done.summaries}

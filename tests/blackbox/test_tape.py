@@ -305,7 +305,7 @@ def test_a_days_row_is_explained_down_to_the_raw_lines(small: Path) -> None:
     for words in (
         "raw/taq/trades/AIG/2013-10-07.jsonl.gz",
         "raw/taq/quotes/AIG/2013-10-07.jsonl.gz",
-        "the volumes of 20 days",
+        "for micro_metrics_daily: from 29 rows before on",
         "classify, version 1",
         "2013-10-07T13:30:00Z to 2013-10-07T20:00:00Z",
     ):
