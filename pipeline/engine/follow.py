@@ -95,7 +95,7 @@ class Follow:
         self._seen: set[Path] = set()
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._stopping = threading.Event()
-        self._watch = Watch(root / "raw", self._folders, self._inbox.put, poll_s)
+        self._watch = Watch(root / "raw", self._folders, self._inbox.put, self._note, poll_s)
         self._opener = ThreadPoolExecutor(1, "open")
         self._committer = ThreadPoolExecutor(_COMMITTERS, "commit")
         self._encoder = ThreadPoolExecutor(_ENCODERS, "encode")
@@ -149,7 +149,7 @@ class Follow:
 
     def _serve(self, now: float) -> None:
         """New data first; then one of the stages for which nobody waits; then what is old."""
-        for desk in self._ready():
+        for desk in sorted(self._ready(), key=lambda desk: desk.asked_at):
             if desk.changed and now >= desk.look_at:
                 self._look(desk)
                 if desk.phase is Phase.COMMITTING:
@@ -194,8 +194,9 @@ class Follow:
         if callable(what):
             what()
         elif what:
+            now = time.monotonic()
             for desk in self._desks.values():
-                desk.changed |= what & desk.feeds.keys()
+                desk.ask(what, now)
             if not what <= self._seen:
                 self._seen |= what
                 self._beat_at = 0.0  # perhaps there is a new feed or instrument
@@ -209,6 +210,9 @@ class Follow:
             self._inbox.put(lambda: then(job, future.exception()))
 
         pool.submit(work, job).add_done_callback(ended)
+
+    def _note(self, text: str) -> None:
+        self._inbox.put(lambda: self._listener.noted(text))
 
     def _folders(self) -> set[Path]:
         return {folder for desk in tuple(self._desks.values()) for folder in desk.feeds}
@@ -272,7 +276,7 @@ class Follow:
         except FlowvaultError as error:
             self._tell(desk, error)
             desk.resident.drop(run.stage.name)
-            desk.put_off(time.monotonic(), is_well=False)
+            desk.put_off(time.monotonic(), [error])
 
     def _commit(self, desk: Desk, moved: list[StageRun]) -> None:
         if not moved:
@@ -312,7 +316,7 @@ class Follow:
             desk.close(now + _BUSY_S)
         elif isinstance(error, FlowvaultError):
             self._tell(desk, error)
-            desk.put_off(now, is_well=False)
+            desk.put_off(now, [error])
             desk.close(desk.due)
 
     # -- opening -------------------------------------------------------------
@@ -352,7 +356,7 @@ class Follow:
             raise error
         desk, now = job.desk, time.monotonic()
         desk.opened(now)
-        desk.put_off(now, is_well=not job.errors)
+        desk.put_off(now, job.errors)
         for each in job.errors:
             self._tell(desk, each)
         if desk.phase is Phase.OPEN:
@@ -383,7 +387,7 @@ class Follow:
         desk.is_probed = False
         for each in job.errors:
             self._tell(desk, each)
-        desk.put_off(now, is_well=not job.errors)
+        desk.put_off(now, job.errors)
         if job.is_mended and desk.phase is Phase.OPEN:
             desk.close(now)
 
@@ -407,7 +411,7 @@ class Follow:
             if not desk.resident.is_current():
                 desk.close(now)
                 continue
-            desk.changed |= desk.unread()
+            desk.ask(desk.unread(), now)
             if now >= desk.due and not desk.is_probed:
                 self._probe(desk)
         self._listener.beat(self._beats_now())
