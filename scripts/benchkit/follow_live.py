@@ -32,7 +32,8 @@ SIGNALS = "signals_mtf"
 _LAST = "cvd"
 """A stage that nobody waits for: when it is committed everything is."""
 _STEP_S = 0.0005
-_PATIENCE_S = 60.0
+_PATIENCE_S, _TURN_S = 60.0, 1.0
+"""How long nothing may come; a turn counts so much at most, for a machine may be suspended."""
 _NOTHING_S = 0.3
 """What closes no minute is not committed at once."""
 _PAUSE_S = 0.02
@@ -51,6 +52,21 @@ class Latencies:
     durable: list[float] = field(default_factory=list)
 
 
+class Patience:
+    """How long something has been waited for."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._waited = 0.0
+
+    def is_over(self) -> bool:
+        """Whether that is too long; asked once a turn."""
+        now = time.monotonic()
+        self._waited += min(now - self._last, _TURN_S)
+        self._last = now
+        return self._waited > _PATIENCE_S
+
+
 class Followed:
     """`flowvault follow --all` as a process of its own, and its vault's raw files."""
 
@@ -66,9 +82,9 @@ class Followed:
     def wait_until_open(self) -> None:
         """Until every instrument is followed."""
         missing = {each.inst_id for each in self.names}
-        until = time.monotonic() + _PATIENCE_S
+        patience = Patience()
         while missing:
-            self._alive(until)
+            self._alive(patience)
             missing -= {each["instId"] for each in self.told(_NOTHING_S) if each["event"] == "open"}
 
     def told(self, seconds: float) -> list[dict[str, Any]]:
@@ -99,7 +115,7 @@ class Followed:
                 break
             missing -= {each["instId"] for each in told if _LAST in each.get("stages", ())}
         time.sleep(_PAUSE_S)
-        self._alive(time.monotonic() + _PATIENCE_S)
+        self._alive(Patience())
 
     def close_candle(self, lines: Mapping[Instrument, Candle], opened: str) -> Latencies:
         """Append the first trade of the next candle to every file; `opened` is the one it closes.
@@ -115,7 +131,7 @@ class Followed:
         for each, candle in lines.items():
             started[each] = time.perf_counter()
             self.append(each, candle.day, candle.first)
-        until = time.monotonic() + _PATIENCE_S
+        patience = Patience()
         while len(seen) < len(paths) or len(told) < len(paths):
             for event in self.told(_STEP_S):
                 if _is_of(event, opened):
@@ -126,7 +142,7 @@ class Followed:
                     before[each], now = signature, time.perf_counter()
                     if self._last_row(each)["timestamp_utc"] == opened:
                         seen[each] = now
-            self._alive(until)
+            self._alive(patience)
         waited = [seen[each] - started[each] for each in self.names]
         durable = [max(seen[each], told[each.inst_id]) - started[each] for each in self.names]
         return Latencies(waited, durable)
@@ -151,10 +167,10 @@ class Followed:
         row: dict[str, Any] = msgspec.json.decode(reader.last_lines(path, end, 1)[0])
         return row
 
-    def _alive(self, until: float) -> None:
+    def _alive(self, patience: Patience) -> None:
         if self.process.poll() is not None:
             raise BenchError(f"flowvault follow has ended with status {self.process.returncode}")
-        if time.monotonic() > until:
+        if patience.is_over():
             raise BenchError(f"flowvault follow: nothing came for {_PATIENCE_S:g} s")
 
 
