@@ -154,6 +154,8 @@ class Follow:
                 self._look(desk)
                 if desk.phase is Phase.COMMITTING:
                     return
+        if self._is_anyone_waiting():
+            return
         for desk in self._ready():
             if desk.rest is not None:
                 self._go_on(desk)
@@ -164,6 +166,13 @@ class Follow:
             ):
                 self._carry(desk)
 
+    def _is_anyone_waiting(self) -> bool:
+        """Whether urgent stages are on their way to the disk; it answers in milliseconds."""
+        return any(
+            desk.phase is Phase.COMMITTING and desk.rest is not None
+            for desk in self._desks.values()
+        )
+
     def _ready(self) -> list[Desk]:
         """The instruments for which something can be done in this thread."""
         return [desk for desk in self._desks.values() if desk.phase is Phase.OPEN]
@@ -171,8 +180,9 @@ class Follow:
     def _patience(self) -> float:
         """How long to wait for something to come in."""
         until = self._beat_at
+        is_free = not self._is_anyone_waiting()
         for desk in self._desks.values():
-            if desk.phase is Phase.OPEN and desk.rest is not None:
+            if is_free and desk.phase is Phase.OPEN and desk.rest is not None:
                 return 0.0
             if desk.phase is Phase.OPEN and desk.changed:
                 until = min(until, desk.look_at)
@@ -245,15 +255,24 @@ class Follow:
         resident = desk.resident
         resident.begin()
         rest = []
+        for run in resident.raw_runs:
+            self._encode(resident, run.stage.name)
         for name, run in list(resident.runs.items()):
             if run.stage.raw_kind or name not in resident.runs:
                 continue
             if name in resident.urgent:
                 self._advance(desk, run)
+                self._encode(resident, name)
             else:
                 rest.append(name)
         desk.rest = rest
         self._commit(desk, resident.moved(resident.urgent))
+
+    @staticmethod
+    def _encode(resident: Resident, name: str) -> None:
+        """Have an urgent stage's files made while those that read it are folded."""
+        if name in resident.urgent and name in resident.runs:
+            resident.runs[name].encode()
 
     def _go_on(self, desk: Desk) -> None:
         """Advance the next of the other stages; behind the last one commit everything."""
