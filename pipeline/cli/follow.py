@@ -13,8 +13,13 @@ import click
 
 from pipeline import stages
 from pipeline.cli.choose import choose, instrument_options
+from pipeline.cli.run import tables_are_here
 from pipeline.instrument import Instrument
 
+NO_TABLES = (
+    "market-wide tables of US equities are made from whole files and are not followed; "
+    "bring them up to date with `flowvault run --all`"
+)
 URGENT = ("signals_mtf",)
 """What people wait for: it is brought out before all else."""
 
@@ -77,6 +82,8 @@ def command(
             each.stop()
 
     with listening(vault, chain, as_json=as_json, on_end=stop) as listener:
+        if every and not names and tables_are_here(vault, exchange, market):
+            listener.noted(NO_TABLES)
         following += [Follow(vault, find, chain, listener, urgent=URGENT, poll_s=poll_s)]
         with _until_told(stop):
             following[0].run()
