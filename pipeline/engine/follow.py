@@ -31,7 +31,8 @@ from pipeline.settings import FILE as SETTINGS_FILE
 from pipeline.stage import Stage
 
 _BEAT_S = 1.0
-_TIDY_BEATS = 30
+_TIDY_BEATS, _LATEST_TIDY_BEATS = 30, 300
+"""Cycles of garbage are collected when nothing else is to be done, or after so long anyway."""
 _BACKLOG_BYTES = 8 << 20
 """With more than this unread an instrument is brought up to date as `flowvault run` does it."""
 _QUIET_S, _OLD_S = 5.0, 60.0
@@ -100,7 +101,7 @@ class Follow:
         self._committer = ThreadPoolExecutor(_COMMITTERS, "commit")
         self._encoder = ThreadPoolExecutor(_ENCODERS, "encode")
         self._beat_at = 0.0
-        self._beats = 0
+        self._untidy = 0
         self._is_tidy = False
 
     def stop(self) -> None:
@@ -434,9 +435,17 @@ class Follow:
             if now >= desk.due and not desk.is_probed:
                 self._probe(desk)
         self._listener.beat(self._beats_now())
-        self._beats += 1
-        if self._beats % _TIDY_BEATS == 0:
+        self._untidy += 1
+        if self._untidy >= (_TIDY_BEATS if self._is_idle() else _LATEST_TIDY_BEATS):
+            self._untidy = 0
             gc.collect()
+
+    def _is_idle(self) -> bool:
+        """Whether there is nothing to fold and nothing on its way to the disk."""
+        return not any(
+            desk.changed or desk.rest is not None or desk.phase is Phase.COMMITTING
+            for desk in self._desks.values()
+        )
 
     def _beats_now(self) -> list[Beat]:
         found = []
