@@ -206,20 +206,26 @@ def measure(
 ) -> Latencies:
     """Close candles one after another, all instruments at once; the first are not counted."""
     names = list(feeds)
-    found = Latencies()
+    found: list[Latencies] = []
     with following(root, names) as followed:
-        for number in range(warm_up + count):
+        for each in names:
+            followed.append(each, feeds[each][0].day, feeds[each][0].first)
+        number = 0
+        while len(found) < warm_up + count:
             now = {each: feed[number] for each, feed in feeds.items()}
             then = {each: feed[number + 1] for each, feed in feeds.items()}
-            if not number:
-                for each in names:
-                    followed.append(each, now[each].day, now[each].first)
             for each in names:
                 followed.append(each, now[each].day, now[each].more)
             followed.settle()
-            times = followed.close_candle(then, now[names[0]].opened)
+            if now[names[0]].is_followed:
+                found.append(followed.close_candle(then, now[names[0]].opened))
+            else:
+                for each in names:
+                    followed.append(each, then[each].day, then[each].first)
             followed.settle()
-            if number >= warm_up:
-                found.seen += times.seen
-                found.durable += times.durable
-    return found
+            number += 1
+    counted = found[warm_up:]
+    return Latencies(
+        [time for each in counted for time in each.seen],
+        [time for each in counted for time in each.durable],
+    )

@@ -32,10 +32,7 @@ def follow(place: Place) -> Outcome:
             names = instruments(number)
             root = copied(place, base, names)
             place.say(f"following {number} instrument(s), {count} candles")
-            feeds = {
-                each: [candle for file in coming for candle in candles(file, each)]
-                for each in names
-            }
+            feeds = {each: candles(coming, each) for each in names}
             found = measure(root, feeds, count, sizes.follow_warm_up)
             lines += _lines(number, length, found)
             place.drop(root)

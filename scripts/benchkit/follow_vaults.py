@@ -6,6 +6,7 @@ under a name of the same length, so that thirty days of ten instruments are made
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -36,12 +37,15 @@ class Candle:
         day: whose file the first trade belongs to.
         first: the first trade, which closes the candle before.
         more: the others.
+        is_followed: whether the next trade comes soon enough to close it; one that is far ahead
+            of all others is held until another one shows that the clock is right.
     """
 
     opened: str
     day: str
     first: bytes
     more: bytes
+    is_followed: bool
 
 
 def instruments(count: int) -> list[Instrument]:
@@ -49,17 +53,21 @@ def instruments(count: int) -> list[Instrument]:
     return [Instrument("sim", "perps", f"B{number:02d}-USDT-SWAP") for number in range(count)]
 
 
-def candles(file: Path, instrument: Instrument) -> list[Candle]:
-    """The trades of a day file by candle; a candle without trades is none."""
-    groups: dict[int, list[bytes]] = {}
-    for line in renamed(file.read_bytes(), instrument).splitlines(keepends=True):
+def candles(files: Sequence[Path], instrument: Instrument) -> list[Candle]:
+    """The trades of day files by candle; a candle without trades is none."""
+    groups: dict[int, list[tuple[int, bytes]]] = {}
+    data = b"".join(file.read_bytes() for file in files)
+    for line in renamed(data, instrument).splitlines(keepends=True):
         at = int(msgspec.json.decode(line)["ts"])
-        groups.setdefault(at // SPAN_MS, []).append(line)
+        groups.setdefault(at // SPAN_MS, []).append((at, line))
     found = []
-    for number, lines in groups.items():
+    following = [*(trades[0][0] for trades in groups.values()), math.inf][1:]
+    for (number, trades), then in zip(groups.items(), following, strict=True):
         opened = datetime.fromtimestamp(number * SPAN_MS / 1000, tz=UTC)
         stamp = f"{opened:%Y-%m-%dT%H:%M:%SZ}"
-        found.append(Candle(stamp, stamp[:10], lines[0], b"".join(lines[1:])))
+        first, *more = (line for _, line in trades)
+        is_followed = then - trades[-1][0] < SPAN_MS
+        found.append(Candle(stamp, stamp[:10], first, b"".join(more), is_followed))
     return found
 
 

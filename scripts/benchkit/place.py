@@ -60,7 +60,7 @@ class Sizes:
     follow_speed: float = 0.5
     follow_days: tuple[int, ...] = (1, 30)
     follow_warm_up: int = 3
-    follow_rounds: tuple[tuple[int, int], ...] = ((1, 300), (10, 60))
+    follow_rounds: tuple[tuple[int, int], ...] = ((1, 300), (10, 30))
     """For so many instruments, how many candles."""
 
 

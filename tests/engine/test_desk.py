@@ -46,7 +46,7 @@ def test_a_change_elsewhere_is_no_asking() -> None:
 
 def follow(tmp_path: Path, each: list[Desk]) -> Follow:
     """Something that would serve these desks."""
-    made = Follow(tmp_path, list, [], SimpleNamespace())  # type: ignore[arg-type]
+    made = Follow(tmp_path, list, [], SimpleNamespace())
     made._desks = {one.instrument: one for one in each}
     return made
 
