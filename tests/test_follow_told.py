@@ -48,6 +48,7 @@ def beats(*seconds: float | None, closed: int = 0) -> list[Beat]:
             beats(-86_400.0, -6_200.0, 400.0, closed=1),
             "following 3 instruments, 1 not open yet; last event 10 min ago (BTC 1 d ago)",
         ),
+        (beats(999.0, 999.0), "following 2 instruments; last event 1.0 s ago"),
         (beats(-6_200.0), "following 1 instrument; last event 2 h ago"),
     ],
 )

@@ -145,8 +145,8 @@ class Terminal(Quiet):
         super().committed(what)
         if self._shown is not None and self._shown not in what.closed:
             return
-        took = "" if what.latency_s is None else f"{what.latency_s * 1e3:8,.0f} ms"
-        self._say(f"{what.instrument.key:<28}  {self._news(what):<60}{took}")
+        took = "" if what.latency_s is None else f"{what.latency_s * 1e3:,.0f} ms"
+        self._say(f"{what.instrument.key:<28}{took:>9}  {self._news(what)}")
 
     def failed(self, error: FlowvaultError) -> None:
         """See `Listener`."""
@@ -205,8 +205,9 @@ def status_line(beats: Sequence[Beat], now: float) -> str:
     }
     if marks:
         slowest = min(marks, key=lambda name: marks[name])
-        text += f"; last event {_ago(now - max(marks.values()))}"
-        text += f" ({slowest} {_ago(now - marks[slowest])})" if len(marks) > 1 else ""
+        newest, oldest = _ago(now - max(marks.values())), _ago(now - marks[slowest])
+        text += f"; last event {newest}"
+        text += f" ({slowest} {oldest})" if oldest != newest else ""
     return text
 
 
