@@ -24,9 +24,11 @@ from scripts.benchkit.compare import (
 )
 from scripts.benchkit.days import newest_ms
 from scripts.benchkit.depth_days import has_recording
+from scripts.benchkit.follow_rows import percentile
+from scripts.benchkit.follow_vaults import candles, instruments
 from scripts.benchkit.layer_days import compare_layers, run_peer
 from scripts.benchkit.outcome import Aim, Line, Outcome
-from scripts.benchkit.place import QUICK, Place
+from scripts.benchkit.place import INSTRUMENT, QUICK, Place
 from scripts.benchkit.report import markdown
 from scripts.benchkit.rows import ROWS
 
@@ -250,6 +252,38 @@ def numbers(text: str) -> set[str]:
     return set(re.findall(r"^\| (\d+) \| ", text, re.MULTILINE))
 
 
+@pytest.mark.parametrize(("share", "found"), [(1, 3.0), (50, 150.0), (99, 297.0), (100, 300.0)])
+def test_a_percentile_is_one_of_the_times(share: int, found: float) -> None:
+    times = [float(number) for number in range(300, 0, -1)]
+
+    assert percentile(times, share) == found
+    assert percentile([7.0], share) == 7.0
+
+
+def test_candles_hold_every_trade_once(tmp_path: Path) -> None:
+    """Over midnight; a trade five minutes behind the one before closes no candle."""
+    start = 1_736_121_300_000  # 2025-01-05T23:55:00Z
+    at = [0, 299_999, 300_000, 500_000, 800_000, 900_001]
+    lines = [f'{{"instId":"{INSTRUMENT.inst_id}","ts":"{start + ms}"}}\n'.encode() for ms in at]
+    files = [tmp_path / "a", tmp_path / "b"]
+    files[0].write_bytes(b"".join(lines[:2]))
+    files[1].write_bytes(b"".join(lines[2:]))
+    (name,) = instruments(1)
+    found = candles(files, name)
+
+    assert [each.opened for each in found] == [
+        "2025-01-05T23:55:00Z",
+        "2025-01-06T00:00:00Z",
+        "2025-01-06T00:05:00Z",
+        "2025-01-06T00:10:00Z",
+    ]
+    assert [each.day for each in found] == ["2025-01-05", *["2025-01-06"] * 3]
+    assert [each.is_followed for each in found] == [True, False, True, False]
+    whole = b"".join(each.first + each.more for each in found)
+    assert whole == b"".join(lines).replace(INSTRUMENT.inst_id.encode(), name.inst_id.encode())
+    assert len(name.inst_id) == len(INSTRUMENT.inst_id)
+
+
 @ON_LINUX
 def test_a_quick_run_reports_its_rows(tmp_path: Path) -> None:
     """A peer's values are compared before times are, and both are shown."""
@@ -277,6 +311,7 @@ def test_a_quick_run_reports_every_row(tmp_path: Path) -> None:
         "--help",
         "trades, books and quotes",
         "beside 3 stages",
+        "2 instruments, 1 day, p99",
         "x wickra",
         "x statsmodels",
         "x MarketProfile",

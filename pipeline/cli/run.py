@@ -67,7 +67,7 @@ def command(
     wanted = list(names) or list(stages.SUMMARY)
     chain = [stages.load(n) for n in wanted] if no_upstream else stages.with_upstream(wanted)
     markets = frozenset.intersection(*(stages.load(n).markets for n in names)) if names else _ANY
-    has_tables = every and not names and market in (None, EQUITIES) and _has_tables(vault, exchange)
+    has_tables = every and not names and tables_are_here(vault, exchange, market)
     try:
         instruments = choose(vault, inst_ids, exchange, market, every, markets)
     except MissingInputError:
@@ -86,11 +86,12 @@ def command(
     )
 
 
-def _has_tables(vault: Path, exchange: str | None) -> bool:
-    """Whether there is anything for the market-wide tables."""
+def tables_are_here(vault: Path, exchange: str | None, market: str | None) -> bool:
+    """Whether there is anything for the market-wide tables, and they are meant."""
     from pipeline.engine.tables import are_here  # noqa: PLC0415
 
-    return exchange in (None, TAPE_EXCHANGE) and are_here(vault)
+    is_meant = market in (None, EQUITIES) and exchange in (None, TAPE_EXCHANGE)
+    return is_meant and are_here(vault)
 
 
 _UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}

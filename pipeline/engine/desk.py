@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,7 +15,7 @@ import msgspec
 from pipeline.engine.resident import Resident
 from pipeline.engine.runner import StageRun, Summary
 from pipeline.engine.state import Counts
-from pipeline.errors import FlowvaultError
+from pipeline.errors import FlowvaultError, LockedError
 from pipeline.instrument import Instrument
 
 SOON_S, _LONGEST_S = 1.0, 60.0
@@ -64,6 +65,9 @@ class Listener(Protocol):
     def failed(self, error: FlowvaultError) -> None:
         """Something cannot go on; it is tried again from time to time."""
 
+    def noted(self, text: str) -> None:
+        """Something that is not as one would expect, and no error."""
+
     def beat(self, beats: Sequence[Beat]) -> None:
         """About every second."""
 
@@ -84,7 +88,7 @@ class Desk:
     Attributes:
         held: the lock that says that this process follows the instrument.
         feeds: by raw folder, the stage that reads it.
-        changed: raw folders in which something has happened.
+        changed: raw folders in which something has happened, `asked_at` the first time.
         look_at: not to be looked at before.
         rest: stages to be advanced before all is committed; None if nothing is to be committed.
         due: when to open it, or to try those of its stages that are not open.
@@ -100,6 +104,7 @@ class Desk:
     phase: Phase = Phase.CLOSED
     feeds: dict[Path, str] = field(default_factory=dict)
     changed: set[Path] = field(default_factory=set)
+    asked_at: float = 0.0
     look_at: float = 0.0
     rest: list[str] | None = None
     due: float = 0.0
@@ -134,12 +139,19 @@ class Desk:
         """Its stages are open now."""
         self.phase = Phase.OPEN if self.resident.runs else Phase.CLOSED
         self.feeds = {run.feed.folder: run.stage.name for run in self.resident.raw_runs}
-        self.changed |= set(self.feeds)
+        self.ask(set(self.feeds), now)
         self.quiet_since = now
         self._counts.clear()
         self._rows.clear()
         for run in self.resident.runs.values():
             self._remember(run)
+
+    def ask(self, folders: AbstractSet[Path], now: float) -> None:
+        """Some of its raw folders are to be looked at."""
+        asked = folders & self.feeds.keys()
+        if asked and not self.changed:
+            self.asked_at = now
+        self.changed |= asked
 
     def unread(self) -> set[Path]:
         """The raw folders that are not as they were when they were looked at."""
@@ -155,12 +167,19 @@ class Desk:
                 self.tried[folder] = stamp
                 self.due = min(self.due, now)
 
-    def put_off(self, now: float, *, is_well: bool) -> None:
-        """When to try again what is not open: later every time, if that went wrong."""
-        self._delay = SOON_S if is_well else min(_LONGEST_S, 2 * self._delay)
-        self.due = now + (_LONGEST_S if is_well else self._delay)
-        if is_well:
+    def put_off(self, now: float, errors: Sequence[FlowvaultError]) -> None:
+        """When to try again what is not open: later every time, if that went wrong.
+
+        Who is only locked out will not be for long.
+        """
+        if not errors:
             self._told.clear()
+            self._delay, self.due = SOON_S, now + _LONGEST_S
+        elif all(isinstance(error, LockedError) for error in errors):
+            self.due = now + SOON_S
+        else:
+            self.due = now + self._delay
+            self._delay = min(_LONGEST_S, 2 * self._delay)
 
     def is_news(self, error: FlowvaultError) -> bool:
         """Whether an error has not been told yet."""

@@ -31,7 +31,8 @@ from pipeline.settings import FILE as SETTINGS_FILE
 from pipeline.stage import Stage
 
 _BEAT_S = 1.0
-_TIDY_BEATS = 30
+_TIDY_BEATS, _LATEST_TIDY_BEATS = 30, 300
+"""Cycles of garbage are collected when nothing else is to be done, or after so long anyway."""
 _BACKLOG_BYTES = 8 << 20
 """With more than this unread an instrument is brought up to date as `flowvault run` does it."""
 _QUIET_S, _OLD_S = 5.0, 60.0
@@ -95,12 +96,12 @@ class Follow:
         self._seen: set[Path] = set()
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._stopping = threading.Event()
-        self._watch = Watch(root / "raw", self._folders, self._inbox.put, poll_s)
+        self._watch = Watch(root / "raw", self._folders, self._inbox.put, self._note, poll_s)
         self._opener = ThreadPoolExecutor(1, "open")
         self._committer = ThreadPoolExecutor(_COMMITTERS, "commit")
         self._encoder = ThreadPoolExecutor(_ENCODERS, "encode")
         self._beat_at = 0.0
-        self._beats = 0
+        self._untidy = 0
         self._is_tidy = False
 
     def stop(self) -> None:
@@ -149,11 +150,13 @@ class Follow:
 
     def _serve(self, now: float) -> None:
         """New data first; then one of the stages for which nobody waits; then what is old."""
-        for desk in self._ready():
+        for desk in sorted(self._ready(), key=lambda desk: desk.asked_at):
             if desk.changed and now >= desk.look_at:
                 self._look(desk)
                 if desk.phase is Phase.COMMITTING:
                     return
+        if self._is_anyone_waiting():
+            return
         for desk in self._ready():
             if desk.rest is not None:
                 self._go_on(desk)
@@ -164,6 +167,13 @@ class Follow:
             ):
                 self._carry(desk)
 
+    def _is_anyone_waiting(self) -> bool:
+        """Whether urgent stages are on their way to the disk; it answers in milliseconds."""
+        return any(
+            desk.phase is Phase.COMMITTING and desk.rest is not None
+            for desk in self._desks.values()
+        )
+
     def _ready(self) -> list[Desk]:
         """The instruments for which something can be done in this thread."""
         return [desk for desk in self._desks.values() if desk.phase is Phase.OPEN]
@@ -171,8 +181,9 @@ class Follow:
     def _patience(self) -> float:
         """How long to wait for something to come in."""
         until = self._beat_at
+        is_free = not self._is_anyone_waiting()
         for desk in self._desks.values():
-            if desk.phase is Phase.OPEN and desk.rest is not None:
+            if is_free and desk.phase is Phase.OPEN and desk.rest is not None:
                 return 0.0
             if desk.phase is Phase.OPEN and desk.changed:
                 until = min(until, desk.look_at)
@@ -194,8 +205,9 @@ class Follow:
         if callable(what):
             what()
         elif what:
+            now = time.monotonic()
             for desk in self._desks.values():
-                desk.changed |= what & desk.feeds.keys()
+                desk.ask(what, now)
             if not what <= self._seen:
                 self._seen |= what
                 self._beat_at = 0.0  # perhaps there is a new feed or instrument
@@ -209,6 +221,9 @@ class Follow:
             self._inbox.put(lambda: then(job, future.exception()))
 
         pool.submit(work, job).add_done_callback(ended)
+
+    def _note(self, text: str) -> None:
+        self._inbox.put(lambda: self._listener.noted(text))
 
     def _folders(self) -> set[Path]:
         return {folder for desk in tuple(self._desks.values()) for folder in desk.feeds}
@@ -241,15 +256,24 @@ class Follow:
         resident = desk.resident
         resident.begin()
         rest = []
+        for run in resident.raw_runs:
+            self._encode(resident, run.stage.name)
         for name, run in list(resident.runs.items()):
             if run.stage.raw_kind or name not in resident.runs:
                 continue
             if name in resident.urgent:
                 self._advance(desk, run)
+                self._encode(resident, name)
             else:
                 rest.append(name)
         desk.rest = rest
         self._commit(desk, resident.moved(resident.urgent))
+
+    @staticmethod
+    def _encode(resident: Resident, name: str) -> None:
+        """Have an urgent stage's files made while those that read it are folded."""
+        if name in resident.urgent and name in resident.runs:
+            resident.runs[name].encode()
 
     def _go_on(self, desk: Desk) -> None:
         """Advance the next of the other stages; behind the last one commit everything."""
@@ -272,7 +296,7 @@ class Follow:
         except FlowvaultError as error:
             self._tell(desk, error)
             desk.resident.drop(run.stage.name)
-            desk.put_off(time.monotonic(), is_well=False)
+            desk.put_off(time.monotonic(), [error])
 
     def _commit(self, desk: Desk, moved: list[StageRun]) -> None:
         if not moved:
@@ -312,7 +336,7 @@ class Follow:
             desk.close(now + _BUSY_S)
         elif isinstance(error, FlowvaultError):
             self._tell(desk, error)
-            desk.put_off(now, is_well=False)
+            desk.put_off(now, [error])
             desk.close(desk.due)
 
     # -- opening -------------------------------------------------------------
@@ -352,7 +376,7 @@ class Follow:
             raise error
         desk, now = job.desk, time.monotonic()
         desk.opened(now)
-        desk.put_off(now, is_well=not job.errors)
+        desk.put_off(now, job.errors)
         for each in job.errors:
             self._tell(desk, each)
         if desk.phase is Phase.OPEN:
@@ -383,7 +407,7 @@ class Follow:
         desk.is_probed = False
         for each in job.errors:
             self._tell(desk, each)
-        desk.put_off(now, is_well=not job.errors)
+        desk.put_off(now, job.errors)
         if job.is_mended and desk.phase is Phase.OPEN:
             desk.close(now)
 
@@ -407,13 +431,21 @@ class Follow:
             if not desk.resident.is_current():
                 desk.close(now)
                 continue
-            desk.changed |= desk.unread()
+            desk.ask(desk.unread(), now)
             if now >= desk.due and not desk.is_probed:
                 self._probe(desk)
         self._listener.beat(self._beats_now())
-        self._beats += 1
-        if self._beats % _TIDY_BEATS == 0:
+        self._untidy += 1
+        if self._untidy >= (_TIDY_BEATS if self._is_idle() else _LATEST_TIDY_BEATS):
+            self._untidy = 0
             gc.collect()
+
+    def _is_idle(self) -> bool:
+        """Whether there is nothing to fold and nothing on its way to the disk."""
+        return not any(
+            desk.changed or desk.rest is not None or desk.phase is Phase.COMMITTING
+            for desk in self._desks.values()
+        )
 
     def _beats_now(self) -> list[Beat]:
         found = []

@@ -263,10 +263,10 @@ class PartsOutput(Generic[R]):
         """Begin to make the bytes of the files that `write` is going to write."""
         if self._encoder is None or not self.is_dirty:
             return []
-        self._encoded = {
-            (start, self._codec.height(rows)): self._encoder.submit(self._bytes, rows)
-            for start, rows in self._unwritten()
-        }
+        before, self._encoded = self._encoded, {}
+        for start, rows in self._unwritten():
+            key = start, self._codec.height(rows)
+            self._encoded[key] = before.get(key) or self._encoder.submit(self._bytes, rows)
         return list(self._encoded.values())
 
     def write(self, unsynced: Unsynced) -> Parts:

@@ -200,13 +200,14 @@ class Resident:
             FlowvaultError: the disk; the same, once it is mended.
         """
         with guarded(self.instrument.key), ExitStack() as held:
-            yield Encoding(moved)
+            encoding = Encoding(moved)
             until = time.monotonic() + _PATIENCE_S
             for run in moved:
                 while not self._has_locked(run, held, until):
                     yield Pause(_AGAIN_S)
             if not self.is_current():
                 raise MovedError
+            yield encoding
             yield from waves(moved)
 
     @staticmethod

@@ -11,6 +11,7 @@ from pipeline.engine.rawfiles import DayFile, DayFolder
 Tell = Callable[[set[Path]], None]
 """Is given the folders in which something has changed, in a thread of the watch."""
 
+_LOOK_S = 0.05
 _STEP_MS, _GROUP_MS = 2, 4
 """Changes that come within 2 ms of each other are told together, none later than after 4 ms."""
 _ALIVE_MS = 500
@@ -24,11 +25,17 @@ class Watch:
     """
 
     def __init__(
-        self, root: Path, folders: Callable[[], Iterable[Path]], tell: Tell, poll_s: float | None
+        self,
+        root: Path,
+        folders: Callable[[], Iterable[Path]],
+        tell: Tell,
+        note: Callable[[str], None],
+        poll_s: float | None,
     ) -> None:
         self._root = root
         self._folders = folders
         self._tell = tell
+        self._note = note
         self._poll_s = poll_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -45,7 +52,7 @@ class Watch:
     def _run(self) -> None:
         if self._poll_s is None:
             self._be_told()
-        self._look_every(_POLL_S if self._poll_s is None else self._poll_s)
+        self._look_every(self._poll_s or _LOOK_S)
 
     def _be_told(self) -> None:
         """Until it is stopped, or the system has no more watches or no such folder."""
@@ -63,8 +70,8 @@ class Watch:
                 ignore_permission_denied=True,
             ):
                 self._tell({Path(path).parent for _, path in changes})
-        except (OSError, RuntimeError):
-            self._tell(set())
+        except (OSError, RuntimeError) as error:
+            self._note(f"{self._root}: not told of changes ({error}); looking every {_LOOK_S:g} s")
 
     def _look_every(self, seconds: float) -> None:
         seen: dict[Path, tuple[DayFolder, DayFile | None]] = {}
@@ -79,6 +86,3 @@ class Watch:
                     changed.add(path)
             if changed:
                 self._tell(changed)
-
-
-_POLL_S = 0.05

@@ -29,6 +29,8 @@ _WIDE_SCALE = 10
 _ENVELOPES = {"data", "events"}
 _MAX_NOTIONAL, _MAX_BASE = 10**13, 10**15
 _TEMPLATE_TRIES = 50
+_FEW_LINES = 2
+"""So many are read line by line sooner than a template is made of them."""
 _ZERO, _POINT = ord("0"), ord(".")
 _MS_DIGITS, _FINE_LENGTH, _COUNT_DIGITS = 13, 17, 9
 _ISO_SHORTEST, _ISO_LONGEST = 20, 27
@@ -89,7 +91,7 @@ def decode(block: Block, adapter: TradeAdapter, inst_id: str, contract: Contract
 
 def _read(block: Block, adapter: TradeAdapter, inst_id: str) -> tuple[pl.DataFrame, list[Reject]]:
     """Read a block by its template, and what does not fit line by line."""
-    fast = _read_columns(block, adapter, inst_id)
+    fast = None if block.lines <= _FEW_LINES else _read_columns(block, adapter, inst_id)
     if fast is None:
         return _read_lines(block, range(block.lines), adapter, inst_id)
     taken, left = fast

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
+import polars as pl
 
 from pipeline.calc.atr import Atr
 from pipeline.calc.inside import lasts, means
@@ -157,22 +158,27 @@ def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry
     frames, past = joined.frames, dict(carry.past)
     rows: dict[str, list[Row]] = {}
     for name, span in TIMEFRAMES.items():
-        bars = frames[f"bars_{name}"].select("ts", *_BAR)
-        starts = bars["ts"].to_numpy()
-        inside = zip(
-            bars.iter_rows(),
-            means(frames.get("flow_1m"), "ofi_norm", starts, span),
-            means(frames.get("micro_1m"), "depth_imbalance", starts, span),
-            lasts(frames.get("impact_1m"), "kyle_lambda", starts, span),
-            strict=True,
-        )
         before, found = past.get(name, Past()), []
-        for values, *feeds in inside:
-            bar = Bar(*values, *feeds)
+        for bar in _bars(frames, name, span):
             row, before = describe(bar, before, context.params)
             found.append((bar.start, row))
         past[name], rows[f"ipu_{name}"] = before, found
     return Closed(Carry(past), rows)
+
+
+def _bars(frames: dict[str, pl.DataFrame], name: str, span_us: int) -> list[Bar]:
+    bars = frames[f"bars_{name}"]
+    if not bars.height:
+        return []
+    starts = bars["ts"].to_numpy()
+    inside = zip(
+        bars[["ts", *_BAR]].rows(),
+        means(frames.get("flow_1m"), "ofi_norm", starts, span_us),
+        means(frames.get("micro_1m"), "depth_imbalance", starts, span_us),
+        lasts(frames.get("impact_1m"), "kyle_lambda", starts, span_us),
+        strict=True,
+    )
+    return [Bar(*values, *feeds) for values, *feeds in inside]
 
 
 def describe(bar: Bar, past: Past, params: Params) -> tuple[tuple[Any, ...], Past]:

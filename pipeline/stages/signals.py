@@ -79,11 +79,10 @@ def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry
     """Judge each bar of the window."""
     rows: dict[str, list[Row]] = {}
     for name in TIMEFRAMES:
-        structures = _structures(joined.frames[f"vcp_{name}"])
-        participations = _participations(joined.frames[f"ipu_{name}"])
-        bars = joined.frames[f"bars_{name}"].select("ts", "close", "gaps")
-        found: list[Row] = []
-        for start, close, gaps in bars.iter_rows():
+        bars, found = joined.frames[f"bars_{name}"], list[Row]()
+        structures = _structures(joined.frames[f"vcp_{name}"]) if bars.height else {}
+        participations = _participations(joined.frames[f"ipu_{name}"]) if bars.height else {}
+        for start, close, gaps in bars[["ts", "close", "gaps"]].rows():
             vcp = structures.get(start) or Structure()
             ipu = participations.get(start) or Participation()
             scene = Scene(close, vcp, ipu, context.params)
@@ -166,7 +165,7 @@ def _filter(confidence: float | None, gaps: int, params: Params) -> str | None:
 
 
 def _structures(frame: pl.DataFrame) -> dict[int, Structure]:
-    rows = frame.select("ts", *Structure.__struct_fields__).iter_rows()
+    rows = frame[["ts", *Structure.__struct_fields__]].rows()
     return {
         start: Structure(_CLUSTERS.decode(clusters or "[]"), *values)
         for start, clusters, *values in rows
@@ -174,7 +173,7 @@ def _structures(frame: pl.DataFrame) -> dict[int, Structure]:
 
 
 def _participations(frame: pl.DataFrame) -> dict[int, Participation]:
-    rows = frame.select("ts", *Participation.__struct_fields__).iter_rows()
+    rows = frame[["ts", *Participation.__struct_fields__]].rows()
     return {start: Participation(*values) for start, *values in rows}
 
 

@@ -113,7 +113,7 @@ def majority_of(sides: list[int]) -> str:
 
 
 def _bars(frame: pl.DataFrame) -> dict[int, Bar]:
-    rows = frame.select("ts", *_BAR).iter_rows()
+    rows = frame[["ts", *_BAR]].rows()
     return {start: Bar(SIGNS.get(word, 0), bool(warning)) for start, word, warning in rows}
 
 

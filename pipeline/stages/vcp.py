@@ -13,6 +13,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
@@ -294,7 +295,7 @@ def describe(clusters: Sequence[Cluster], close: float) -> tuple[Any, ...]:
 
 
 def _bars(frame: pl.DataFrame) -> list[Bar]:
-    return [Bar(*row) for row in frame.iter_rows()]
+    return list(starmap(Bar, frame.rows()))
 
 
 def _columns(frame: pl.DataFrame | None) -> tuple[list[Any], list[Any]]:

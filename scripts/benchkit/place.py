@@ -57,6 +57,11 @@ class Sizes:
     depth_part_runs: int = 3
     import_rows: int = 17_000_000
     import_runs: int = 3
+    follow_speed: float = 0.5
+    follow_days: tuple[int, ...] = (1, 30)
+    follow_warm_up: int = 3
+    follow_rounds: tuple[tuple[int, int], ...] = ((1, 300), (10, 30))
+    """For so many instruments, how many candles."""
 
 
 QUICK = Sizes(
@@ -82,6 +87,10 @@ QUICK = Sizes(
     depth_part_runs=1,
     import_rows=20_000,
     import_runs=1,
+    follow_speed=0.1,
+    follow_warm_up=1,
+    follow_days=(1,),
+    follow_rounds=((2, 2),),
 )
 
 

@@ -11,6 +11,7 @@ from scripts.benchkit.cluster_rows import clusters
 from scripts.benchkit.cold import FLOWVAULT
 from scripts.benchkit.days import measure_day
 from scripts.benchkit.depth_rows import book_length, book_memory, books
+from scripts.benchkit.follow_rows import follow
 from scripts.benchkit.history import measure_minutes
 from scripts.benchkit.import_rows import imports
 from scripts.benchkit.layer_rows import layer_memory, layer_minute, layers, signal_bar, states
@@ -149,6 +150,7 @@ ROWS: dict[str, Row] = {
     "layers": layers,
     "layer-minute": layer_minute,
     "signal-bar": signal_bar,
+    "follow": follow,
     "parts": parts,
     "states": states,
     "layer-memory": layer_memory,

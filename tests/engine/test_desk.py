@@ -1,0 +1,129 @@
+"""Who is served first, and when what could not be done is tried again."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.engine import desk as desks
+from pipeline.engine.desk import SOON_S, Desk, Phase
+from pipeline.engine.follow import Follow
+from pipeline.errors import DataError, DiskError, LockedError
+from pipeline.instrument import Instrument
+
+LONGEST_S = desks._LONGEST_S
+
+
+def desk(name: str = "A") -> Desk:
+    """An open desk with a feed of trades and one of books."""
+    instrument = Instrument("okx", "perps", name)
+    made = Desk(SimpleNamespace(instrument=instrument, runs={}), ExitStack())  # type: ignore[arg-type]
+    made.feeds = {Path(name, "trades"): "trades", Path(name, "books"): "book"}
+    made.phase = Phase.OPEN
+    return made
+
+
+def test_the_time_of_asking_is_that_of_the_first_change() -> None:
+    one = desk()
+    one.ask({Path("A", "trades")}, 10.0)
+    one.ask({Path("A", "books")}, 11.0)
+
+    assert one.asked_at == 10.0
+    assert one.changed == {Path("A", "trades"), Path("A", "books")}
+
+
+def test_a_change_elsewhere_is_no_asking() -> None:
+    one = desk()
+    one.ask({Path("B", "trades")}, 10.0)
+    one.ask(set(), 11.0)
+
+    assert (one.asked_at, one.changed) == (0.0, set())
+
+
+def follow(tmp_path: Path, each: list[Desk]) -> Follow:
+    """Something that would serve these desks."""
+    made = Follow(tmp_path, list, [], SimpleNamespace())
+    made._desks = {one.instrument: one for one in each}
+    return made
+
+
+def test_who_asked_first_is_looked_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever their order among themselves; with a commit the round is over."""
+    each = [desk(name) for name in "ABC"]
+    for one, at in zip(each, (3.0, 1.0, 2.0), strict=True):
+        one.ask({Path(one.instrument.inst_id, "trades")}, at)
+    looked = []
+
+    def look(_follow: Follow, one: Desk) -> None:
+        looked.append(one.instrument.inst_id)
+        one.changed = set()
+        if one is each[2]:
+            one.phase = Phase.COMMITTING
+
+    monkeypatch.setattr(Follow, "_look", look)
+    made = follow(tmp_path, each)
+    made._serve(100.0)
+    assert looked == ["B", "C"]
+    made._serve(100.0)
+    assert looked == ["B", "C", "A"]
+
+
+def test_the_rest_waits_while_an_urgent_commit_is_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that nobody waits for (`rest` is None) holds nothing up."""
+    first, second = each = [desk(name) for name in "AB"]
+    first.rest, second.rest, second.phase = ["cvd"], ["cvd"], Phase.COMMITTING
+    gone_on = []
+    monkeypatch.setattr(Follow, "_go_on", lambda _follow, one: gone_on.append(one))
+    made = follow(tmp_path, each)
+    made._beat_at = float("inf")
+
+    made._serve(0.0)
+    assert gone_on == []
+    assert made._patience() > 0
+    second.rest = None
+    assert made._patience() == 0
+    made._serve(0.0)
+    assert gone_on == [first]
+
+
+def put_off(one: Desk, *errors: Any) -> float:
+    """For how long."""
+    one.put_off(1000.0, list(errors))
+    return one.due - 1000.0
+
+
+def test_errors_are_tried_again_later_every_time() -> None:
+    one, error = desk(), DataError("shrank", None)
+    waits = [put_off(one, error) for _ in range(8)]
+
+    assert waits == [min(LONGEST_S, SOON_S * 2**n) for n in range(8)]
+    assert put_off(one) == LONGEST_S
+    assert put_off(one, error) == SOON_S
+
+
+def test_a_lock_is_tried_again_soon_however_often() -> None:
+    """And does not make anything else wait longer."""
+    one, locked, error = desk(), LockedError("locked", None), DiskError("full", None)
+
+    assert [put_off(one, locked, locked) for _ in range(5)] == [SOON_S] * 5
+    assert put_off(one, locked, error) == SOON_S
+    assert put_off(one, locked, error) == 2 * SOON_S
+    assert put_off(one, locked) == SOON_S
+
+
+def test_an_error_is_news_again_when_all_was_well_between() -> None:
+    one, error = desk(), DataError("shrank", None)
+
+    assert [one.is_news(error), one.is_news(error)] == [True, False]
+    one.put_off(0.0, [LockedError("locked", None)])
+    assert not one.is_news(error)
+    one.put_off(0.0, [])
+    assert one.is_news(error)
