@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from pipeline import stages
 from pipeline.cli.choose import choose, instrument_options
 from pipeline.cli.run import Printer, exit_with_worst
-from pipeline.errors import FlowvaultError
+from pipeline.engine.paths import VaultPaths
+from pipeline.errors import FlowvaultError, MissingInputError
+from pipeline.instrument import Instrument
+from pipeline.stage import Stage
 
 
 @click.command(epilog="Example: flowvault rebuild trades -i BTC-USDT-SWAP")
@@ -34,11 +38,11 @@ def command(
 ) -> None:
     """Compute STAGE and all that reads it again from the start (default: every stage).
 
+    A stage behind STAGE that has never run has no rows to be made again, and is left to `run`.
     The new rows are made beside the old ones and swapped in when they are complete. Trades that
     came too late take the place in which they belong. Use it after parameters, contract sizes,
     the version of a stage or raw files have changed.
     """
-    from pipeline.engine.presence import applies  # noqa: PLC0415
     from pipeline.engine.rebuild import rebuild_stage  # noqa: PLC0415
     from pipeline.engine.runner import Vault  # noqa: PLC0415
 
@@ -53,16 +57,41 @@ def command(
     instruments = choose(vault, inst_ids, exchange, market, every, markets)
     with printer.progress() as report:
         for instrument in instruments:
-            for each in chain:
-                if not applies(opened.paths, each, instrument):
-                    continue
-                try:
+            is_nothing = True
+            try:
+                for each in chain:
+                    is_named = stage in (None, each.name)
+                    if not _is_due(opened.paths, each, instrument, is_named=is_named):
+                        continue
+                    is_nothing = False
                     done = rebuild_stage(
                         opened, each, instrument, allow_missing=allow_missing, report=report
                     )
-                except FlowvaultError as error:
-                    printer.error(error)
-                    statuses.add(error.status)
-                    break
-                printer.summary(done)
+                    printer.summary(done)
+                if is_nothing and not every:
+                    raise _nothing_to_do(stage, instrument)
+            except FlowvaultError as error:
+                printer.error(error)
+                statuses.add(error.status)
     exit_with_worst(statuses)
+
+
+def _nothing_to_do(stage: str | None, instrument: Instrument) -> MissingInputError:
+    what = "nothing has" if stage is None else f"{stage} has not"
+    message = f"{instrument.key}: {what} run, and there is nothing to make it from"
+    return MissingInputError(message, f"flowvault status {instrument.options}")
+
+
+def _is_due(
+    paths: VaultPaths, stage: Stage[Any, Any], instrument: Instrument, *, is_named: bool
+) -> bool:
+    """Whether a stage has rows to be made again, or is asked for and has something to make.
+
+    To be asked once the stages above have been rebuilt.
+    """
+    from pipeline.engine.presence import has_data  # noqa: PLC0415
+    from pipeline.engine.state import has_run  # noqa: PLC0415
+
+    if has_run(paths.state(stage.name, instrument)):
+        return True
+    return is_named and has_data(paths, stage, instrument)
