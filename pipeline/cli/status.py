@@ -99,7 +99,7 @@ def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dic
             read = mark_there.position if mark_there is not None else 0
             behind["unread_rows"] = feeder.parts[stage.source].rows - read
     else:
-        behind |= waiting(state, above, instrument)
+        behind |= waiting(stage, state, above, instrument)
     lines = []
     for layer in stage.layers:
         own = state.layers.get(layer.name)
