@@ -44,6 +44,7 @@ def command(
     from pipeline.engine.health.examine import CHECKS, examine  # noqa: PLC0415
     from pipeline.engine.health.finding import Severity  # noqa: PLC0415
     from pipeline.engine.health.survey import Survey  # noqa: PLC0415
+    from pipeline.engine.health.tables import are_looked_at  # noqa: PLC0415
 
     del every
 
@@ -58,7 +59,8 @@ def command(
         raise MissingInputError(f"there is no vault at {vault}", f"flowvault --vault {vault} demo")
     waits = timedelta(microseconds=duration_us(patience) or 0)
     survey = Survey(vault, datetime.now(UTC), waits, is_chosen)
-    if not survey.instruments:
+    has_tables = are_looked_at(survey)
+    if not survey.instruments and not has_tables:
         raise MissingInputError(f"no such instruments under {vault / 'raw'}", "flowvault demo")
     found = examine(survey)
     counts = {each: sum(f.severity is each for f in found) for each in Severity}
@@ -73,6 +75,7 @@ def command(
             )
         told = ", ".join(_count(number, each) for each, number in counts.items() if number)
         looked_at = f"{len(CHECKS)} checks of {_count(len(survey.instruments), 'instrument')}"
+        looked_at += " and the market-wide tables" if has_tables else ""
         click.echo(f"{told or 'nothing found'} ({looked_at})")
     if counts[Severity.ERROR]:
         sys.exit(DataError.status)

@@ -7,13 +7,16 @@ from typing import Any
 
 import click
 
-from pipeline import stages
+from pipeline import stages, tables
 from pipeline.cli.choose import choose, instrument_options
 from pipeline.cli.run import Printer, exit_with_worst
+from pipeline.cli.tables import rebuild as rebuild_table
+from pipeline.cli.tables import refuse_options
 from pipeline.engine.paths import VaultPaths
 from pipeline.errors import FlowvaultError, MissingInputError
 from pipeline.instrument import Instrument
 from pipeline.stage import Stage
+from pipeline.table import Table
 
 
 @click.command(epilog="Example: flowvault rebuild trades -i BTC-USDT-SWAP")
@@ -39,6 +42,8 @@ def command(
     """Compute STAGE and all that reads it again from the start (default: every stage).
 
     A stage behind STAGE that has never run has no rows to be made again, and is left to `run`.
+    STAGE may be a market-wide table too: it needs no instrument, and what it reads is brought up
+    to date first.
     The new rows are made beside the old ones and swapped in when they are complete. Trades that
     came too late take the place in which they belong. Use it after parameters, contract sizes,
     the version of a stage or raw files have changed.
@@ -47,8 +52,13 @@ def command(
     from pipeline.engine.runner import Vault  # noqa: PLC0415
 
     if stage is not None and stage not in stages.SUMMARY:
-        known = ", ".join(stages.SUMMARY)
-        raise click.UsageError(f"no stage {stage!r}; stages: {known}")
+        table = _table_of(stage)
+        refuse_options(table.name, exchange, market)
+        if inst_ids or every or allow_missing:
+            option = "--allow-missing" if allow_missing else "--all" if every else "-i"
+            raise click.UsageError(f"{table.name} is of the whole US market: leave out {option}")
+        rebuild_table(vault, table, as_json=as_json)
+        return
     chain = stages.all_stages() if stage is None else stages.with_downstream(stage)
     opened = Vault.open(vault)
     printer = Printer(as_json=as_json)
@@ -74,6 +84,22 @@ def command(
                 printer.error(error)
                 statuses.add(error.status)
     exit_with_worst(statuses)
+
+
+def _table_of(name: str) -> Table[Any]:
+    """The market-wide table of that name.
+
+    Raises:
+        click.UsageError: there is none.
+    """
+    table = tables.table_named(name)
+    if table is not None:
+        return table
+    if name in tables.feeds():
+        why = "a file is read again when its content changes: flowvault run --all"
+        raise click.UsageError(f"{name} is a feed, and feeds are not rebuilt; {why}")
+    known = ", ".join((*stages.SUMMARY, *tables.SUMMARY))
+    raise click.UsageError(f"no stage {name!r}; stages and tables: {known}")
 
 
 def _nothing_to_do(stage: str | None, instrument: Instrument) -> MissingInputError:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import polars as pl
 import pytest
 
+from pipeline import tables
 from pipeline.cli.main import main
 
 from .conftest import MakeVault, Outcome, Product
@@ -312,6 +314,204 @@ def test_status(here: Here, vault: Path, market: Market) -> None:
     assert "1 raw files gone, rows kept" in text
     assert "micro_institutional_flow" in text
     del market
+
+
+# -- rows, rebuilds and health of tables ---------------------------------------------------------
+
+
+@pytest.fixture
+def copy(vault: Path, tmp_path: Path) -> Path:
+    """A copy to change; files keep their times, or all would be looked into again."""
+    shutil.copytree(vault, tmp_path / "vault")
+    return tmp_path / "vault"
+
+
+def rows_of(vault: Path, layer: str) -> list[dict[str, Any]]:
+    """All rows of a feed or table, by its files alone."""
+    found = [pl.read_parquet(path) for path in sorted((vault / "derived" / layer).iterdir())]
+    return [json.loads(line) for line in pl.concat(found).write_ndjson().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("rotation", "rotation_events"),
+        ("rotation_events", "rotation_events"),
+        ("broker_map", "micro_broker_institution_map"),
+        ("attribution", "micro_institutional_flow"),
+        ("micro_signals", "micro_signals"),
+        ("micro_metrics_daily_bars", "micro_metrics_daily_bars"),
+        ("finra_ats", "finra_ats"),
+    ],
+)
+def test_tail(here: Here, vault: Path, name: str, layer: str) -> None:
+    """The last rows in the order of the files, by the name of the table or of its rows."""
+    done = here(vault, "tail", name, "-n", "3")
+    assert done.code == 0, done.text
+    wanted = rows_of(vault, layer)
+    assert [json.loads(line) for line in done.out.splitlines()] == wanted[-3:]
+    is_told = layer in {"rotation_events", "micro_institutional_flow"} or name == "broker_map"
+    assert ("association, not identification" in done.err) == is_told
+    assert here(vault, "tail", name, "-n", "0").out == ""
+    assert len(here(vault, "tail", name, "-n", "1000000").out.splitlines()) == len(wanted)
+
+
+def test_tail_of_symbols(here: Here, vault: Path) -> None:
+    """-i chooses symbols where there are any; a layer of tapes beside it is asked for as ever."""
+    wanted = [row for row in rows_of(vault, "micro_institutional_flow") if row["symbol"] == "BBB"]
+    done = here(vault, "tail", "attribution", "-i", "BBB", "-n", "4")
+    assert [json.loads(line) for line in done.out.splitlines()] == wanted[-4:]
+    done = here(vault, "tail", "rotation", "-i", "NONE")
+    assert (done.code, done.out) == (0, "")
+    assert "rotation_events has no rows of NONE" in done.err
+    done = here(vault, "tail", "micro_metrics_daily", "-i", "TTT", "-n", "1")
+    assert json.loads(done.out)["symbol"] == "TTT"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tail", "broker_master", "-i", "AAA"], "is of no single instrument: leave out -i"),
+        (["tail", "rotation", "--market", "perps"], "leave out --market"),
+        (["tail", "rotation", "--exchange", "okx"], "leave out --exchange"),
+        (["tail", "rotation", "-f"], "-f is not for rotation_events"),
+        (["tail", "rotation", "--human"], "--human is not for rotation_events"),
+        (["tail", "rotatio"], "micro_signals, rotation_events"),
+        (["rebuild", "rotatio"], "micro_signals, rotation"),
+        (["rebuild", "rotation", "-i", "AAA"], "leave out -i"),
+        (["rebuild", "rotation", "--all"], "leave out --all"),
+        (["rebuild", "rotation", "--allow-missing"], "leave out --allow-missing"),
+        (["rebuild", "rotation", "--exchange", "okx"], "leave out --exchange"),
+        (["rebuild", "finra_ats"], "feeds are not rebuilt"),
+    ],
+)
+def test_options_that_say_nothing_of_tables(
+    here: Here, vault: Path, arguments: list[str], words: str
+) -> None:
+    """Status 2, and nothing is done."""
+    before = outputs(vault)
+    done = here(vault, *arguments)
+    assert done.code == 2, done.text
+    assert words in " ".join(done.err.split())
+    assert outputs(vault) == before
+
+
+def made(done: Outcome) -> dict[str, int]:
+    """What a rebuild has made, and how many rows, by table."""
+    assert done.code == 0, done.text
+    return {each["stage"]: each["rows_out"] for each in done.summaries if each["rows_out"]}
+
+
+def test_rebuild_of_a_table(here: Here, copy: Path) -> None:
+    """Made again though nothing has changed, with what reads it; the same bytes, up to date."""
+    files = {name: data for name, (_, data) in outputs(copy).items() if "derived" in name}
+    again = made(here(copy, "rebuild", "rotation", "--json"))
+    assert list(again) == ["rotation"]
+    again = made(here(copy, "rebuild", "micro_broker_institution_map", "--json"))
+    assert list(again) == ["broker_map", "attribution", "micro_signals", "rotation"]
+    assert again["rotation"] == len(rows_of(copy, "rotation_events"))
+    assert files == {name: data for name, (_, data) in outputs(copy).items() if "derived" in name}
+    assert made(here(copy, "run", "--all", "--json")) == {}
+    text = here(copy, "rebuild", "rotation").out
+    assert [line.split()[0] for line in text.splitlines()][-2:] == ["rotation", "Venues"]
+
+
+@pytest.mark.parametrize("harm", ["rows", "rows are gone", "state"])
+def test_a_rebuild_mends_a_table(here: Here, copy: Path, harm: str) -> None:
+    """Damaged bytes and states that cannot be read: who reads them is told what to type."""
+    (path,) = (copy / "derived" / "rotation_events").iterdir()
+    whole = path.read_bytes()
+    if harm == "rows":
+        path.write_bytes(whole[:-40] + b"x" * 40)
+    elif harm == "rows are gone":
+        path.unlink()
+    else:
+        for state in (copy / "state" / "tables").glob("rotation.state*"):
+            state.write_bytes(b"{}")
+    done = here(copy, "tail", "rotation")
+    assert done.code == 65, done.text
+    if harm != "state":
+        assert "next: flowvault rebuild rotation" in done.err
+        assert str(path) in done.err
+    if harm != "rows":  # nobody reads every byte to look for damage
+        found = here(copy, "doctor")
+        assert found.code == 65
+        assert (
+            "committed rows of rotation" if harm != "state" else "rotation: no int"
+        ) in found.out
+    assert list(made(here(copy, "rebuild", "rotation", "--json"))) == ["rotation"]
+    assert path.read_bytes() == whole
+    assert here(copy, "tail", "rotation").code == 0
+    assert here(copy, "doctor").code == 0
+
+
+def test_never_made(here: Here, copy: Path) -> None:
+    """Status 66 with the command that makes it; a rebuild makes it and what it needs."""
+    shutil.rmtree(copy / "state" / "tables")
+    shutil.rmtree(copy / "derived")
+    done = here(copy, "tail", "rotation")
+    assert done.code == 66
+    assert "next: flowvault rotation" in done.err
+    assert "next: flowvault run --all" in here(copy, "tail", "entities").err
+    again = made(here(copy, "rebuild", "entities", "--json"))
+    assert "entities" in again
+    assert not {"rotation", "attribution"} & set(again)
+
+
+def test_health_of_tables(here: Here, copy: Path) -> None:
+    """Nothing to find; then files that nobody reads, and those of a feed that never was."""
+    done = here(copy, "doctor")
+    assert done.code == 0, done.text
+    assert done.out.endswith("(16 checks of 1 instrument and the market-wide tables)\n")
+    assert "market-wide" not in here(copy, "doctor", "-i", "TTT").out
+    source = copy / "raw" / "finra" / "ats_weekly" / "2025-02-03.T1.jsonl"
+    shutil.copy(source, source.with_name("2025-07-14.T1.jsonl"))
+    assert here(copy, "doctor").code == 0  # not yet
+    done = here(copy, "doctor", "--patience", "0s")
+    assert done.code == 65
+    assert "nobody has read for up to" in done.out
+    assert "finra_ats (" in done.out
+    shutil.rmtree(copy / "state")
+    found = here(copy, "doctor").out
+    assert "feeds that have never been read: finra_ats (161 files)" in found
+    shutil.rmtree(copy / "raw" / "taq")
+    shutil.rmtree(copy / "derived")
+    done = here(copy, "doctor")
+    assert "(16 checks of 0 instruments and the market-wide tables)" in done.out
+    shutil.rmtree(copy / "raw")
+    (copy / "raw").mkdir()
+    assert here(copy, "doctor").code == 66
+
+
+def test_gc_beside_tables(here: Here, copy: Path) -> None:
+    """Days of tapes may go once they are read; no file of a feed or table ever does."""
+    text = here(copy, "gc", "--keep-days", "1").out
+    assert "raw/taq/trades/TTT" in text
+    assert "finra" not in text
+    wide = [name for name in outputs(copy) if "tables" in name or "taq" not in name]
+    raw = sorted(path for path in (copy / "raw" / "finra").rglob("*") if path.is_file())
+    assert here(copy, "gc", "--keep-days", "1", "--yes").code == 0
+    assert not (copy / "raw" / "taq" / "trades" / "TTT" / "2025-06-05.jsonl").exists()
+    assert [name for name in outputs(copy) if "tables" in name or "taq" not in name] == wide
+    assert sorted(p for p in (copy / "raw" / "finra").rglob("*") if p.is_file()) == raw
+    assert made(here(copy, "run", "--all", "--json")) == {}
+    assert here(copy, "doctor").code == 0
+
+
+def test_status_of_tables(here: Here, copy: Path) -> None:
+    """As people see it: rows, and what is to be made since something has changed."""
+    text = here(copy, "status").out
+    told = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("  ")}
+    for table in tables.layers():
+        rows = f"{len(rows_of(copy, table)):,}"
+        assert told[table] == [table, rows, "-", "-"], table
+    path = copy / "raw" / "affiliates.jsonl"
+    path.write_bytes(b"")
+    (copy / "flowvault.toml").write_text("[attribution]\nmin_confidence = 0.3\n")
+    lines = [line.split() for line in here(copy, "status").out.splitlines()]
+    assert ["affiliates", "1", "-", "1", "files"] in lines
+    (flow,) = [line for line in lines if line[:1] == ["micro_institutional_flow"]]
+    assert flow[-4:] == ["-", "to", "be", "made"]
 
 
 @pytest.mark.slow

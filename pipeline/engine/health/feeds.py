@@ -11,6 +11,7 @@ import msgspec
 
 from pipeline import stages
 from pipeline.engine.consumed import spans
+from pipeline.engine.health import tables
 from pipeline.engine.health.finding import (
     SHOW_CLOCK,
     Finding,
@@ -66,6 +67,7 @@ def unread(survey: Survey) -> Iterator[Finding]:
             f"committed nothing for {duration(since.total_seconds())}: {why}"
         )
         yield Finding(Severity.ERROR, "unread", where, what, hint)
+    yield from tables.unread(survey)
 
 
 def _never_run(survey: Survey, run: set[Instrument]) -> Iterator[Finding]:
