@@ -26,11 +26,12 @@ from pipeline.engine.parts import SUFFIX, end_of, names, part_name
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.reader import length_in
 from pipeline.engine.runner import read_state
-from pipeline.engine.seek import DAY_US, Span, line_range, part_range
+from pipeline.engine.seek import Span, line_range, part_range
 from pipeline.engine.state import State
 from pipeline.errors import MissingInputError, StateError, disk_errors
 from pipeline.instrument import Instrument
 from pipeline.layers import HEADER, Layer
+from pipeline.stage import DAY_US
 
 ALWAYS = Span()
 _TRIES = 20
