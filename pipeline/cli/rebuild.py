@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipeline import stages, tables
-from pipeline.cli.choose import choose, instrument_options
+from pipeline.cli.choose import choose, instrument_options, json_option
 from pipeline.cli.run import Printer, exit_with_worst
 from pipeline.cli.tables import rebuild as rebuild_table
 from pipeline.cli.tables import refuse_options
@@ -27,7 +27,7 @@ from pipeline.table import Table
     is_flag=True,
     help="Go ahead although raw files read before are gone: their rows are lost.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per stage and instrument.")
+@json_option("One JSON object per stage and instrument.")
 @click.pass_obj
 def command(
     vault: Path,

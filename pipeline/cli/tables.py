@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline import tables
+from pipeline.cli.choose import json_option
 from pipeline.cli.run import Printer, exit_with_worst
 from pipeline.errors import DataError, FlowvaultError, MissingInputError
 from pipeline.instrument import EQUITIES
@@ -30,7 +31,7 @@ def table_command(name: str) -> click.Command:
     """The command of one table."""
 
     @click.command(name, help=tables.SUMMARY[name], epilog=f"Example: flowvault {name} --json")
-    @click.option("--json", "as_json", is_flag=True, help="One JSON object per feed and table.")
+    @json_option("One JSON object per feed and table.")
     @click.pass_obj
     def table(vault: Path, as_json: bool) -> None:
         from pipeline.engine import tables as engine  # noqa: PLC0415
