@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -142,16 +143,50 @@ def unknown_contract(instrument: Instrument, vault: Path, where: str) -> DataErr
     )
 
 
-_QUOTES = ("FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USD", "EUR", "BTC", "ETH")
+_QUOTES = (
+    *("FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USDP", "USD1", "USDE", "IDRT", "BIDR", "AEUR"),
+    *("EURI", "DOGE", "USD", "EUR", "GBP", "JPY", "AUD", "BRL", "TRY", "RUB", "UAH", "PLN", "RON"),
+    *("ZAR", "NGN", "ARS", "MXN", "COP", "CZK", "KRW", "DAI", "VAI", "PAX", "BTC", "ETH", "BNB"),
+    *("TRX", "XRP", "DOT"),
+)
+"""What exchanges without a dash in their names quote in, the longest first."""
+_QUOTES_OF_CONTRACTS = ("USDT", "USDC", "USD")
+_SHORTEST = {"BUSD": 3, "TUSD": 3}
+"""How long a coin is at least before these: BNBUSD and DOTUSD are BNB and DOT in USD."""
+_KINDS = ("PERP", "PERPETUAL", "SWAP", "FUTURES")
+_VENUE_PREFIXES = ("PI", "PF", "FI", "FF")
+_MONTH = re.compile(r"(?<=[A-Z]{3})[FGHJKMNQUVXZ][0-9]{2}$")
+_ALIASES = {"XBT": "BTC"}
 
 
 def coin_of(inst_id: str) -> str:
-    """The coin an instrument is about: `BTC` of BTC-USDT-SWAP, BTCUSDT and BTC-USD."""
-    coin, dash, _ = inst_id.partition("-")
-    if not dash:
-        quote = next((each for each in _QUOTES if coin.endswith(each) and coin != each), "")
-        coin = coin.partition("_")[0].removesuffix(quote)
-    return coin.upper()
+    """The coin an instrument is about: `BTC` of BTC-USDT-SWAP, BTCUSDT_240927 and BTCUSD_PERP."""
+    return pair_of(inst_id)[0]
+
+
+def pair_of(inst_id: str) -> tuple[str, str]:
+    """Coin and quote currency of an instrument, as far as its name tells them; "" if it does not.
+
+    A coin is named as the exchange names it: a contract on a thousand of them is on `1000SHIB`.
+    """
+    head, *dashed = inst_id.upper().split("-")
+    name, *tail = head.split("_")
+    if name in _VENUE_PREFIXES and tail:
+        name, *tail = tail
+    given = tail if tail and tail[0] in _QUOTES else dashed
+    if given:  # BTC-USDT-SWAP, BTC_USDT, BTC_USDC-PERPETUAL, BTC-240927-60000-C
+        quote = given[0].partition("_")[0]
+        is_currency = quote.isalpha() and quote not in _KINDS
+        return _ALIASES.get(name, name), quote if is_currency else ""
+    pair = _MONTH.sub("", name)
+    quotes = _QUOTES_OF_CONTRACTS if tail else _QUOTES
+    quote = next((each for each in quotes if _is_quoted(pair, each)), "")
+    coin = pair.removesuffix(quote or "PERP") or pair
+    return _ALIASES.get(coin, coin), quote
+
+
+def _is_quoted(pair: str, quote: str) -> bool:
+    return pair.endswith(quote) and len(pair) - len(quote) >= _SHORTEST.get(quote, 1)
 
 
 def _trades_in_contracts(instrument: Instrument) -> bool:

@@ -31,6 +31,8 @@ Row = tuple[int, tuple[Any, ...]]
 """One row of a JSONL layer: its time in microseconds, and the values behind the header keys."""
 
 MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
 BEGINNING_US = -(2**62)
 """A time before every event."""
 

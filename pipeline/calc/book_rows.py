@@ -14,9 +14,7 @@ from pipeline.calc.clock import Ints
 from pipeline.calc.ladder import NO_LEVEL, RANKS, TOP, Side
 from pipeline.calc.replay import FullBook
 from pipeline.calc.scales import Floats, Scale
-
-STANDS_US = 60_000_000
-"""How long a value stands: two events further apart are no pair."""
+from pipeline.calc.standing import STANDS_US
 
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[Any]

@@ -16,8 +16,6 @@ from pipeline.calc.scale import INT64_SAFE
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import ZERO, add, decimal_text, scaled
 
-MINUTE_US = 60_000_000
-
 
 class Cell(msgspec.Struct):
     """Trades of one time cell. Prices are the exchange's texts, sums are exact.

@@ -7,8 +7,8 @@ from typing import Protocol, Self, TypeVar
 
 import polars as pl
 
-from pipeline.calc.cells import MINUTE_US
 from pipeline.calc.ticks import Ticks
+from pipeline.stage import MINUTE_US
 
 
 class Minute(Protocol):

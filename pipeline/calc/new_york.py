@@ -14,13 +14,14 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.stage import DAY_US
+
 Ints = npt.NDArray[np.int64]
 
 BAR_US = 300_000_000
 BARS = 78
 """Five-minute bars of a session."""
 
-_DAY_US = 86_400_000_000
 _OPEN, _CLOSE, _MIDNIGHT = time(9, 30), time(16), time()
 _EPOCH, _FIRST = datetime(1970, 1, 1, tzinfo=UTC), date(1970, 1, 1)
 _REMEMBERED = 4096
@@ -47,7 +48,7 @@ def session_of(day: int) -> Session:
 
 def days_of(us: Ints) -> Ints:
     """The New York day of each time, in days since 1970-01-01."""
-    days: Ints = us // _DAY_US
+    days: Ints = us // DAY_US
     found, which = np.unique(days, return_inverse=True)
     midnights = np.array([_utc_us(day, _MIDNIGHT) for day in found.tolist()], np.int64)
     return days - (us < midnights[which]) if len(us) else days

@@ -1,4 +1,4 @@
-"""The options that choose instruments, the same everywhere."""
+"""The options that several commands have, the same everywhere: instruments, and --json."""
 
 from __future__ import annotations
 
@@ -36,6 +36,26 @@ def instrument_options(function: F) -> F:
     return function
 
 
+def json_option(what: str) -> Callable[[F], F]:
+    """Add --json to a command; `what` the lines are."""
+    return click.option("--json", "as_json", is_flag=True, help=what)
+
+
+def chooser(
+    inst_ids: tuple[str, ...], exchange: str | None, market: str | None
+) -> Callable[[Instrument], bool]:
+    """Whether the options narrow a look at the whole vault to an instrument; nothing means all."""
+
+    def is_chosen(each: Instrument) -> bool:
+        return (
+            (not inst_ids or each.inst_id in inst_ids)
+            and exchange in (None, each.exchange)
+            and market in (None, each.market)
+        )
+
+    return is_chosen
+
+
 def choose(
     vault: Path,
     inst_ids: tuple[str, ...],
@@ -56,11 +76,7 @@ def choose(
     if every == bool(inst_ids):
         raise click.UsageError("name instruments with -i INSTID, or take every one with --all")
     if every:
-        found = [
-            each
-            for each in find_instruments(vault)
-            if exchange in (None, each.exchange) and market in (None, each.market)
-        ]
+        found = list(filter(chooser((), exchange, market), find_instruments(vault)))
         if not found:
             message = f"no instruments under {vault / 'raw'}"
             raise MissingInputError(message, f"flowvault --vault {vault} demo")

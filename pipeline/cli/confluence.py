@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from pipeline import stages
-from pipeline.cli.choose import choose, instrument_options
+from pipeline.cli.choose import choose, instrument_options, json_option
 from pipeline.cli.moment import moment_us, stamp_of
 from pipeline.cli.run import run_all
 from pipeline.instrument import Instrument
@@ -32,7 +32,7 @@ NOTHING_NEW = 1
     help="Print the matches behind this time (as 2025-12-14T21:34:00Z), or with LAST those that "
     "were not printed before; exit with 0 if there are any, 1 if not.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_option("One JSON object a line.")
 @click.pass_obj
 def command(
     vault: Path,

@@ -9,9 +9,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from pipeline.cli.choose import instrument_options
+from pipeline.cli.choose import chooser, instrument_options, json_option
 from pipeline.errors import DataError, MissingInputError
-from pipeline.instrument import Instrument
 
 
 @click.command(epilog="Example: flowvault doctor --patience 30m")
@@ -23,7 +22,7 @@ from pipeline.instrument import Instrument
     metavar="TIME",
     help="How long raw data may lie unread, and a feed be silent or behind, as 30m or 2h.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per finding.")
+@json_option("One JSON object per finding.")
 @click.pass_obj
 def command(
     vault: Path,
@@ -44,21 +43,15 @@ def command(
     from pipeline.engine.health.examine import CHECKS, examine  # noqa: PLC0415
     from pipeline.engine.health.finding import Severity  # noqa: PLC0415
     from pipeline.engine.health.survey import Survey  # noqa: PLC0415
+    from pipeline.engine.health.tables import are_looked_at  # noqa: PLC0415
 
     del every
-
-    def is_chosen(each: Instrument) -> bool:
-        return (
-            (not inst_ids or each.inst_id in inst_ids)
-            and exchange in (None, each.exchange)
-            and market in (None, each.market)
-        )
-
     if not vault.is_dir():
         raise MissingInputError(f"there is no vault at {vault}", f"flowvault --vault {vault} demo")
     waits = timedelta(microseconds=duration_us(patience) or 0)
-    survey = Survey(vault, datetime.now(UTC), waits, is_chosen)
-    if not survey.instruments:
+    survey = Survey(vault, datetime.now(UTC), waits, chooser(inst_ids, exchange, market))
+    has_tables = are_looked_at(survey)
+    if not survey.instruments and not has_tables:
         raise MissingInputError(f"no such instruments under {vault / 'raw'}", "flowvault demo")
     found = examine(survey)
     counts = {each: sum(f.severity is each for f in found) for each in Severity}
@@ -73,6 +66,7 @@ def command(
             )
         told = ", ".join(_count(number, each) for each, number in counts.items() if number)
         looked_at = f"{len(CHECKS)} checks of {_count(len(survey.instruments), 'instrument')}"
+        looked_at += " and the market-wide tables" if has_tables else ""
         click.echo(f"{told or 'nothing found'} ({looked_at})")
     if counts[Severity.ERROR]:
         sys.exit(DataError.status)

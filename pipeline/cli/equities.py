@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from pipeline import stages, tables
+from pipeline.cli.choose import json_option
 from pipeline.cli.run import Printer, exit_with_worst, run_instruments
 from pipeline.cli.tables import NOTICE, bring_up
 from pipeline.errors import MissingInputError
@@ -76,7 +77,7 @@ def _day(_context: click.Context, _option: click.Parameter, value: datetime | No
     help="Only what was public on the evening of this day: venues published, 13F filed, the map "
     "made of them. Nothing is written for it.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option("One JSON object.")
 @click.pass_obj
 def run(
     vault: Path,

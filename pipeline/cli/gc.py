@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from pipeline.cli.choose import instrument_options
+from pipeline.cli.choose import chooser, instrument_options, json_option
 from pipeline.errors import LockedError, MissingInputError, disk_errors
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _MOST_REASONS = 3
     help="Raw files of today (UTC) and of so many days before it stay.",
 )
 @click.option("--yes", is_flag=True, help="Do it; without this, only say what would be done.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per file.")
+@json_option("One JSON object per file.")
 @click.pass_obj
 def command(
     vault: Path,
@@ -63,13 +63,7 @@ def command(
     if not vault.is_dir():
         raise MissingInputError(f"there is no vault at {vault}", f"flowvault --vault {vault} demo")
 
-    def is_chosen(each: Instrument) -> bool:
-        return (
-            (not inst_ids or each.inst_id in inst_ids)
-            and exchange in (None, each.exchange)
-            and market in (None, each.market)
-        )
-
+    is_chosen = chooser(inst_ids, exchange, market)
     opened = Vault.open(vault)
     before = day_before(datetime.now(UTC).date(), keep_days)
     work = _Work(opened, before, is_done=yes)

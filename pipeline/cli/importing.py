@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from pipeline.cli.choose import json_option
 from pipeline.cli.run import exit_with_worst
 from pipeline.engine.paths import MARKETS
 from pipeline.errors import FlowvaultError, MissingInputError, UsageError
@@ -69,7 +70,7 @@ _UNITS = ("auto", "s", "ms", "us", "ns")
     "--skip-existing", is_flag=True, help="Days that others have written are no error, but stay."
 )
 @click.option("--dry-run", is_flag=True, help="Say what each archive is, and do nothing.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per archive and instrument.")
+@json_option("One JSON object per archive and instrument.")
 @click.pass_obj
 def command(
     vault: Path,

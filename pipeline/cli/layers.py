@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from pipeline import stages, tables
+from pipeline.cli.choose import json_option
 from pipeline.layers import Layer, header_columns
 
 
@@ -43,7 +44,7 @@ def _market_wide(layer: Layer) -> str:
 
 @click.command(epilog="Example: flowvault layers volume_1m")
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per layer.")
+@json_option("One JSON object per layer.")
 def command(name: str | None, as_json: bool) -> None:
     """Explain the layers, or one in full: columns, units, formulas.
 

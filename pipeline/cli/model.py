@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from pipeline import stages
-from pipeline.cli.choose import choose, instrument_options
+from pipeline.cli.choose import choose, instrument_options, json_option
 from pipeline.errors import MissingInputError
 from pipeline.instrument import Instrument
 
@@ -22,7 +22,7 @@ _NAMES = ("v_rel", "sbs", "obs", "spread", "t_mid", "t_side")
 
 @click.command(epilog="Example: flowvault model -i BTC-USDT-SWAP --json")
 @instrument_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per model.")
+@json_option("One JSON object per model.")
 @click.pass_obj
 def command(
     vault: Path,

@@ -11,12 +11,12 @@ import click
 from pipeline.cli.choose import choose, instrument_options
 from pipeline.cli.moment import moment_us
 from pipeline.errors import MissingInputError, StateError
+from pipeline.stage import DAY_US
 
 if TYPE_CHECKING:
     from pipeline.instrument import Instrument
 
 _DATE_LENGTH = len("2025-12-14")
-_DAY_US = 86_400_000_000
 _TRIES = 5
 
 
@@ -79,7 +79,7 @@ def _ends(first: str | None, last: str | None) -> tuple[int | None, int | None]:
     low = None if first is None else moment_us(first)
     high = None if last is None else moment_us(last)
     if last is not None and high is not None and len(last) == _DATE_LENGTH:
-        high += _DAY_US
+        high += DAY_US
     return low, high
 
 

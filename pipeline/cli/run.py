@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from pipeline import stages
-from pipeline.cli.choose import choose, instrument_options
+from pipeline.cli.choose import choose, instrument_options, json_option
 from pipeline.engine.paths import TAPE_EXCHANGE
 from pipeline.errors import DataError, FlowvaultError, MissingInputError, UsageError
 from pipeline.instrument import EQUITIES, Instrument
@@ -43,7 +43,7 @@ _SEVERITY = (74, 2, 65, 66, 75)
     help="Go on without an input that is more than this behind the others, as 5m; nulls take its "
     "place for good.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per stage and instrument.")
+@json_option("One JSON object per stage and instrument.")
 @click.pass_obj
 def command(
     vault: Path,
@@ -120,7 +120,7 @@ def stage_command(name: str) -> click.Command:
     )
     @instrument_options
     @click.option("--no-upstream", is_flag=True, help="Do not run the stages it reads first.")
-    @click.option("--json", "as_json", is_flag=True, help="One JSON object per stage.")
+    @json_option("One JSON object per stage.")
     @click.pass_obj
     def stage(
         vault: Path,

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from pipeline import stages
-from pipeline.cli.choose import instrument_options
+from pipeline.cli.choose import chooser, instrument_options, json_option
 from pipeline.engine.paths import VaultPaths, find_instruments
 from pipeline.errors import FlowvaultError, MissingInputError
 from pipeline.instrument import EQUITIES, Instrument
@@ -17,7 +17,7 @@ from pipeline.instrument import EQUITIES, Instrument
 
 @click.command(epilog="Example: flowvault status --json")
 @instrument_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per stage and instrument.")
+@json_option("One JSON object per stage and instrument.")
 @click.pass_obj
 def command(
     vault: Path,
@@ -35,13 +35,7 @@ def command(
 
     del every
     paths = VaultPaths(vault)
-    chosen = [
-        each
-        for each in find_instruments(vault)
-        if (not inst_ids or each.inst_id in inst_ids)
-        and exchange in (None, each.exchange)
-        and market in (None, each.market)
-    ]
+    chosen = list(filter(chooser(inst_ids, exchange, market), find_instruments(vault)))
     is_everything = not inst_ids and exchange is None and market in (None, EQUITIES)
     beside = _market_wide(vault) if is_everything else []
     if not chosen and not beside:
@@ -99,7 +93,7 @@ def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dic
             read = mark_there.position if mark_there is not None else 0
             behind["unread_rows"] = feeder.parts[stage.source].rows - read
     else:
-        behind |= waiting(state, above, instrument)
+        behind |= waiting(stage, state, above, instrument)
     lines = []
     for layer in stage.layers:
         own = state.layers.get(layer.name)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
-from pipeline import stages
-from pipeline.cli.choose import choose, instrument_options, no_layer
+from pipeline import stages, tables
+from pipeline.cli.choose import choose, instrument_options
+from pipeline.cli.tables import refuse_options
+from pipeline.cli.tables import tail as print_table
 from pipeline.errors import MissingInputError
 from pipeline.instrument import Instrument
 
@@ -35,16 +37,27 @@ def command(
     follow: bool,
     human: bool,
 ) -> None:
-    """Print the last committed rows of a LAYER (a layer's or a stage's name).
+    """Print the last committed rows of a LAYER (a layer's or a stage's name, a feed's or table's).
 
     Rows come as they are in the file, one JSON object a line; rows of Parquet layers are written
-    the same way. What a running or dead process has not committed is not shown.
+    the same way. What a running or dead process has not committed is not shown. Market-wide feeds
+    and tables need no instrument; -i chooses symbols.
     """
     from pipeline.engine.reader import find_layer  # noqa: PLC0415
 
     found = find_layer(layer)
     if found is None:
-        raise no_layer(layer)
+        wide = tables.rows_named(layer)
+        if wide is None:
+            known = ", ".join((*stages.layers(), *tables.feeds(), *tables.layers()))
+            raise click.UsageError(f"no layer {layer!r}; layers: {known}")
+        refuse_options(wide.name, exchange, market)
+        if human or follow:
+            which = "--human" if human else "-f"
+            why = "it has no sentences" if human else "it is made again as a whole"
+            raise click.UsageError(f"{which} is not for {wide.name}: {why}")
+        print_table(vault, wide, inst_ids, count)
+        return
     if human and found[0].name not in _HUMAN:
         raise click.UsageError(f"--human knows {', '.join(_HUMAN)}; {found[0].name} is JSON only")
     instruments = choose(vault, inst_ids, exchange, market, every, found[1].markets)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,22 @@ import polars as pl
 
 from pipeline.engine import state as states
 from pipeline.engine.codecs import polars_type
+from pipeline.engine.documents import day_of_document, documents_in
 from pipeline.engine.lock import holder_lives
 from pipeline.engine.parts import SUFFIX, end_of, names, part_name
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.reader import length_in
 from pipeline.engine.runner import read_state
-from pipeline.engine.seek import DAY_US, Span, line_range, part_range
+from pipeline.engine.seek import Span, line_range, part_range
 from pipeline.engine.state import State
 from pipeline.errors import MissingInputError, StateError, disk_errors
 from pipeline.instrument import Instrument
 from pipeline.layers import HEADER, Layer
+from pipeline.stage import DAY_US
 
 ALWAYS = Span()
 _TRIES = 20
 _STAMP = HEADER[0]
-_DAY_NAME = len("2024-03-05.json")
 
 Columns = list[str] | None
 
@@ -277,15 +277,13 @@ class Snapshot:
 
     def _documents(self, span: Span) -> pl.DataFrame:
         """The documents of a JSON layer, a row each; one is of the day in its file's name."""
-        paths, pattern = self.of_layer.paths, self.of_layer.layer.file
-        folder = paths.relative(self._folder)
-        found = sorted(n for n in self.state.outputs if fnmatch(n, f"{folder}/{pattern}"))
-        days = [date.fromisoformat(name[-_DAY_NAME:].removesuffix(".json")) for name in found]
+        found = list(documents_in(self.state.outputs, self.of_layer.layer))
+        days = [date.fromisoformat(day_of_document(name)) for name in found]
         day = pl.Series("day", days, dtype=pl.Date).cast(pl.Datetime("us", "UTC"))
         wanted = pl.DataFrame([pl.Series("name", found, dtype=pl.String), day])
         wanted = wanted.filter(span.holds(pl.col("day")))
         try:
-            texts = [(paths.root / name).read_bytes() for name in wanted["name"]]
+            texts = [(self._folder / name).read_bytes() for name in wanted["name"]]
         except FileNotFoundError as error:
             self.check()
             raise self._lost(f"{error.filename}: committed rows are gone") from error

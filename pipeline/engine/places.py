@@ -16,11 +16,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from pipeline.engine.seek import DAY_US, microseconds
+from pipeline.engine.seek import microseconds
 from pipeline.engine.spans import Ints, Spans
 from pipeline.engine.state import State
 from pipeline.layers import Layer
-from pipeline.stage import MINUTE_US
+from pipeline.stage import DAY_US, MINUTE_US
 
 SPANS = {"ladder_1m": MINUTE_US}
 """Layers of events, at the beginning of the time they tell of."""

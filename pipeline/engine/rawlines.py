@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from pipeline.engine.rawrecords import Flags, Line, RawFiles, Records, day_us
-from pipeline.engine.seek import DAY_US
 from pipeline.engine.spans import Ints, Spans, common, merged, within
 from pipeline.engine.state import FileMark
+from pipeline.stage import DAY_US
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatch
 from pathlib import Path
 
 import msgspec
 import polars as pl
 
 from pipeline.engine.codecs import FrameCodec
+from pipeline.engine.documents import documents_in
 from pipeline.engine.parts import read_rows
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.runner import read_state
@@ -62,8 +62,7 @@ def lines_between(path: Path, start: int, end: int) -> bytes:
 
 def last_documents(folder: Path, state: State, layer: Layer, count: int) -> list[bytes]:
     """The last documents of a JSON layer, each as one line."""
-    names = (name.rpartition("/")[2] for name in state.outputs)
-    chosen = sorted(name for name in names if fnmatch(name, layer.file))[-count:] if count else []
+    chosen = list(documents_in(state.outputs, layer))[-count:] if count else []
     return [msgspec.json.format((folder / name).read_bytes(), indent=-1) + b"\n" for name in chosen]
 
 

@@ -9,7 +9,6 @@ the next state of the layer; what the stage above holds in memory it takes from 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from pipeline.engine.codecs import FrameCodec, polars_type
+from pipeline.engine.documents import day_of_document, documents_in
 from pipeline.engine.outputs import Outputs
 from pipeline.engine.parts import read_listed
 from pipeline.engine.seek import microseconds
@@ -331,7 +331,7 @@ class DocumentReader:
         self.complete_us = BEGINNING_US
         self.frame = pl.DataFrame(schema={"ts": pl.Int64, "document": pl.String})
         self._folder = folder
-        self._pattern = layer.file
+        self._layer = layer
         self._held = held
         self._lengths: dict[str, int] = {}
         self.extend(above)
@@ -341,14 +341,11 @@ class DocumentReader:
         del length
         if above.watermark_us is not None:
             self.complete_us = above.watermark_us
-        named = {path.rpartition("/")[2]: end for path, end in above.outputs.items()}
-        lengths = {name: named[name] for name in sorted(named) if fnmatch(name, self._pattern)}
+        lengths = documents_in(above.outputs, self._layer)
         if lengths == self._lengths:
             return
         self._lengths = lengths
-        days = pl.Series(
-            [name[-len("2024-03-05.json") :][:10] for name in lengths], dtype=pl.String
-        )
+        days = pl.Series([day_of_document(name) for name in lengths], dtype=pl.String)
         self.frame = pl.DataFrame(
             {
                 "ts": days.str.to_datetime("%Y-%m-%d", time_unit="us").dt.timestamp("us"),

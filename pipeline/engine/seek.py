@@ -16,7 +16,6 @@ from typing import Any
 
 import polars as pl
 
-DAY_US = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NEAR_BYTES = 1 << 16
 _STAMP = re.compile(rb'\{"timestamp_utc":"([^"]{19,40})"')

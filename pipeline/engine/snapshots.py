@@ -18,9 +18,9 @@ from pipeline.calc.sequence import NO_ID
 from pipeline.engine.rawfiles import DayFile
 from pipeline.engine.rawlines import Replay
 from pipeline.engine.rawrecords import Clock, Flags, RawFiles, day_us
-from pipeline.engine.seek import DAY_US
 from pipeline.engine.spans import Ints
 from pipeline.engine.state import FileMark
+from pipeline.stage import DAY_US
 
 _REPEATED = 64
 """So many records that only repeat older ids may stand in front of a snapshot."""

@@ -188,6 +188,11 @@ def previous_path(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".json") + ".prev.json")
 
 
+def has_run(path: Path) -> bool:
+    """Whether there is a state, of whichever generation, that can be read or not."""
+    return path.is_file() or previous_path(path).is_file()
+
+
 def generations(path: Path) -> tuple[list[State], list[Path]]:
     """`generations_as` for the state of a stage."""
     return generations_as(path, decode)

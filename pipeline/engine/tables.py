@@ -39,11 +39,13 @@ def update(
     chain: Sequence[Table[Any]],
     report: Report | None = None,
     frozen: frozenset[str] = frozenset(),
+    forced: frozenset[str] = frozenset(),
 ) -> Iterator[Outcome | FlowvaultError]:
     """Bring tables up to date, and first the feeds that they read.
 
     Yields what was done for each, or its error; what reads one that failed is left out. Tables in
-    `frozen` are left as they are if they have been made before.
+    `frozen` are left as they are if they have been made before, those in `forced` are made again
+    though nothing has changed.
 
     Raises:
         LockedError: another process is at it.
@@ -73,7 +75,9 @@ def update(
                 continue
             try:
                 with _guarded(f"table {table.name}", vault.root):
-                    yield TableRun(inputs, table).run(is_frozen=table.name in frozen)
+                    yield TableRun(inputs, table).run(
+                        is_frozen=table.name in frozen, is_forced=table.name in forced
+                    )
             except FlowvaultError as error:
                 failed |= made
                 yield error
@@ -89,14 +93,14 @@ def _guarded(what: str, vault: Path) -> Iterator[None]:
         message = f"{what}: {error.strerror or error}{where}; the last commit stands"
         raise DiskError(message, "mend the disk, then run the same command again") from error
     except pl.exceptions.PolarsError as error:
-        damaged = _damaged(vault)
-        if damaged is None:
+        path = damaged(vault)
+        if path is None:
             raise
-        message = f"{what}: {damaged} is damaged"
-        raise StateError(message, f"delete {damaged}, then run the same command again") from error
+        message = f"{what}: {path} is damaged"
+        raise StateError(message, f"delete {path}, then run the same command again") from error
 
 
-def _damaged(vault: Path) -> Path | None:
+def damaged(vault: Path) -> Path | None:
     """A committed file whose bytes are no longer those that were written."""
     for name in (*tables.feeds(), *tables.layers()):
         for listing, path in zip(listed_of(vault, name), files(vault, name), strict=True):
@@ -138,22 +142,22 @@ class TableRun:
             layer.name: Shelf(root / "derived" / layer.folder, root) for layer in table.layers
         }
 
-    def run(self, *, is_frozen: bool = False) -> Outcome:
-        """Make the table again if anything has changed.
+    def run(self, *, is_frozen: bool = False, is_forced: bool = False) -> Outcome:
+        """Make the table again if anything has changed, or if forced to.
 
         Raises:
             FlowvaultError: nothing has been written.
         """
         started = time.perf_counter()
-        state, warning = tablestate.load(self._path, TableState)
+        state, warning = self._load(is_forced=is_forced)
         if warning:
             self.outcome.notes.append(warning)
         seen = dict(state.seen) if state is not None else {}
         fresh, rows = fresh_state(self.inputs, self.table, seen)
         is_whole = self._recover(state)
-        if state is None or not is_whole or not (is_frozen or is_made_of(state, fresh)):
+        if is_forced or not is_whole or not (state and (is_frozen or is_made_of(state, fresh))):
             fresh.generation = state.generation if state is not None else 0
-            self._make(fresh, state)
+            self._make(fresh, None if is_forced else state)
             self.outcome.counts.rows_in = rows
         elif not is_made_of(state, fresh):
             words = "left as it is, though what it is made from has changed (--build-mapping)"
@@ -163,6 +167,15 @@ class TableRun:
             tablestate.save(self._path, state)
         self.outcome.seconds = time.perf_counter() - started
         return self.outcome
+
+    def _load(self, *, is_forced: bool) -> tuple[TableState | None, str | None]:
+        """The last commit; none, if it cannot be read and all is to be made again anyway."""
+        try:
+            return tablestate.load(self._path, TableState)
+        except StateError as error:
+            if not is_forced:
+                raise
+            return None, f"{error.message}; made without it"
 
     def _recover(self, state: TableState | None) -> bool:
         """Finish or undo what a dead run left; whether all files are there."""
@@ -174,7 +187,7 @@ class TableRun:
         return not missing
 
     def _make(self, fresh: TableState, old: TableState | None) -> None:
-        """Compute, write and commit."""
+        """Compute, write and commit; files that are as `old` lists them are not written again."""
         frames = self.inputs.frames(self.table.reads)
         done = self.table.compute(frames, self.params, None)
         for layer in self.table.layers:

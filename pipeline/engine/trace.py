@@ -14,13 +14,12 @@ from pipeline.engine.part_places import PartPlaces
 from pipeline.engine.places import DocumentPlaces, Places
 from pipeline.engine.reader import length_in
 from pipeline.engine.runner import Vault, read_state
-from pipeline.engine.seek import DAY_US
 from pipeline.engine.spans import Spans, merged, without
 from pipeline.engine.state import State
 from pipeline.instrument import Instrument
 from pipeline.layers import Layer
 from pipeline.reach import RAW, Reach
-from pipeline.stage import BEGINNING_US, MINUTE_US, Input, Stage
+from pipeline.stage import BEGINNING_US, DAY_US, MINUTE_US, Input, Stage
 
 
 @dataclass(frozen=True, slots=True)

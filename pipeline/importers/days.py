@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.jit import Loops
+from pipeline.stage import DAY_US
 
 Ints = npt.NDArray[np.int64]
 
 MAX_JUMP_US = 300_000_000
 """Records further apart are out of order, unless the next one confirms a jump ahead."""
 
-DAY_US = 86_400_000_000
 NO_TIME = -1
 _loops = Loops(globals())
 

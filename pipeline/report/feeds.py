@@ -6,12 +6,10 @@ from typing import Any
 
 from pipeline import stages
 from pipeline.engine.presence import lacking
+from pipeline.engine.progress import STALLED_US
 from pipeline.engine.within import Committed
 from pipeline.report.gather import DRAWN
 from pipeline.stage import Stage
-
-STALLED_US = 120_000_000
-"""A feed this far behind another one has stalled."""
 
 BEHIND_US = 600_000_000
 """A stage this far behind the feeds is behind: windows of half an hour are the longest there are,

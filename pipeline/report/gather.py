@@ -15,9 +15,8 @@ from typing import Any
 from pipeline.engine.within import EPOCH, Committed
 from pipeline.report.columns import encode
 from pipeline.report.histogram import histogram
+from pipeline.stage import DAY_US, MINUTE_US
 
-MINUTE_US = 60_000_000
-DAY_US = 1440 * MINUTE_US
 TIMEFRAMES = ("1m", "5m", "15m", "30m")
 _BAR = (
     *("open", "high", "low", "close", "volume", "buy_volume", "sell_volume"),

@@ -23,7 +23,7 @@ from pipeline.engine.rows import stamp
 from pipeline.engine.within import EPOCH, Committed
 from pipeline.errors import DiskError, MissingInputError
 from pipeline.exact import NotANumberError, parse_decimal
-from pipeline.instrument import Instrument, coin_of, contract_of, load_table
+from pipeline.instrument import Instrument, contract_of, load_table, pair_of
 from pipeline.report import feeds
 from pipeline.report.gather import COLUMNS, EVENTS, HOLES, Span, gather
 
@@ -176,9 +176,8 @@ def _named(instrument: Instrument) -> dict[str, str]:
 
 def units(instrument: Instrument) -> tuple[str, str]:
     """The names of base and quote currency, as far as the instrument's name tells them."""
-    name = instrument.inst_id.upper().partition("_")[0]
-    coin, parts = coin_of(name), name.split("-")
-    return coin, (parts[1] if len(parts) > 1 else name.removeprefix(coin)) or "quote"
+    coin, quote = pair_of(instrument.inst_id)
+    return coin, quote or "quote"
 
 
 def _head_html(instrument: Instrument, span: Span) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pipeline.engine.rows import stamp
 from pipeline.engine.within import Committed
 from pipeline.errors import MissingInputError, UsageError
-from pipeline.report.gather import DAY_US, MINUTE_US, Span
+from pipeline.report.gather import Span
+from pipeline.stage import DAY_US, MINUTE_US
 
 _SECOND_US = 1_000_000
 _MINUTES = ("bars_1m", "flow_1m", "buckets_1m", "orderflow_1m")

@@ -10,12 +10,12 @@ from decimal import Decimal
 
 import msgspec
 
-from pipeline.calc.cells import MINUTE_US, Cell, cells_of, split_closed
+from pipeline.calc.cells import Cell, cells_of, split_closed
 from pipeline.calc.minutes import settle
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import check_positive, nearest, ratio, subtract
 from pipeline.layers import Column, Layer
-from pipeline.stage import Closed, Context, Row, Stage
+from pipeline.stage import MINUTE_US, Closed, Context, Row, Stage
 
 MINUTES = (1, 5, 15, 30)
 

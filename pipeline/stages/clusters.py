@@ -30,7 +30,7 @@ from pipeline.calc.trade_features import Books, LastBook, LastQuote, Quotes, fea
 from pipeline.exact import check_positive
 from pipeline.layers import Column, Layer
 from pipeline.reach import Reach, Told
-from pipeline.stage import BEGINNING_US, Closed, Context, Input, Joined, Row, Stage
+from pipeline.stage import BEGINNING_US, DAY_US, Closed, Context, Input, Joined, Row, Stage
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ ROLES = {"depth": (1, 3, 2), "inverted": (2, 3, 1)}
 BEHIND_US = 300_000_000
 """How far a trade may stand behind those before it and still find its quote and book."""
 
-_DAY_US, _DAY_MS, _DAY_S = 86_400_000_000, 86_400_000, 86_400
+_DAY_MS, _DAY_S = 86_400_000, 86_400
 _SECOND_US, _MS_US = 1_000_000, 1000
 _LEVELS = 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -274,7 +274,7 @@ class _Work:
             if carry.centres is not None:
                 clusters[low:high] = cluster_model.label(self._scored[low:high], carry.centres)
                 roles[low:high] = cluster_model.role(clusters[low:high], carry.centres)
-        if day is not None and self._end_us >= (day + 1) * _DAY_US:
+        if day is not None and self._end_us >= (day + 1) * DAY_US:
             self._train(day, len(days))
         return clusters, roles, self._documents
 
@@ -308,7 +308,7 @@ class _Work:
         shift = cluster_model.shift(centres, carry.centres)
         row = (*_names(day), *_described(trained), shift, params.tau_s, params.horizon_s)
         values = (*row, *(getattr(calibrated, name) for name in Calibration.__struct_fields__))
-        self._documents.append(((day + 1) * _DAY_US, values))
+        self._documents.append(((day + 1) * DAY_US, values))
         carry.centres = centres
 
     def _of_day(self, layer: str, columns: list[str], own: Floats, high: int) -> Floats:

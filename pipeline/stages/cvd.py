@@ -14,16 +14,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.calc.cells import MINUTE_US
 from pipeline.calc.integers import summable
 from pipeline.calc.minutes import settle
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import ZERO, add, nearest, scaled
 from pipeline.layers import Column, Layer
 from pipeline.reach import Reach
-from pipeline.stage import Closed, Context, Row, Stage
-
-_DAY_US = 86_400_000_000
+from pipeline.stage import DAY_US, MINUTE_US, Closed, Context, Row, Stage
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,8 +64,8 @@ def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     session, day = carry.session_cvd, carry.day
     rows: list[Row] = []
     for minute in closed:
-        if minute.start // _DAY_US != day:
-            session, day = ZERO, minute.start // _DAY_US
+        if minute.start // DAY_US != day:
+            session, day = ZERO, minute.start // DAY_US
         high, low = add(cvd, minute.highest), add(cvd, minute.lowest)
         cvd = add(cvd, minute.delta)
         session = add(session, minute.delta)

@@ -13,17 +13,15 @@ from decimal import Decimal
 import msgspec
 import polars as pl
 
-from pipeline.calc.cells import MINUTE_US
 from pipeline.calc.price_rows import row_numbers
 from pipeline.calc.tick_size import TickSize, looked_up, plain_text, settle
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import subtract
 from pipeline.layers import Column, Layer
 from pipeline.reach import Reach
-from pipeline.stage import Closed, Context, Row, Stage
+from pipeline.stage import DAY_US, MINUTE_US, Closed, Context, Row, Stage
 
 PERIOD_US = 30 * MINUTE_US
-DAY_US = 86_400_000_000
 POOR = 2
 
 

@@ -11,7 +11,6 @@ from decimal import Decimal
 import msgspec
 import polars as pl
 
-from pipeline.calc.cells import MINUTE_US
 from pipeline.calc.price_rows import (
     CellRows,
     RowSums,
@@ -28,7 +27,7 @@ from pipeline.calc.tick_size import TickSize, check_step, looked_up, settle
 from pipeline.calc.ticks import Ticks
 from pipeline.layers import Column, Layer
 from pipeline.reach import Reach
-from pipeline.stage import Closed, Context, Stage
+from pipeline.stage import MINUTE_US, Closed, Context, Stage
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

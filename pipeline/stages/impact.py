@@ -17,14 +17,13 @@ from typing import Annotated
 import msgspec
 
 from pipeline.calc.by_time import ByTime
-from pipeline.calc.cells import MINUTE_US
 from pipeline.calc.minutes import settle
 from pipeline.calc.ols import fit
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import add, nearest, ratio, scaled, subtract
 from pipeline.layers import Column, Layer
 from pipeline.reach import Reach
-from pipeline.stage import Closed, Context, Row, Stage
+from pipeline.stage import MINUTE_US, Closed, Context, Row, Stage
 
 _BPS = 1e4
 _MILLION = Decimal(1_000_000)

@@ -44,11 +44,9 @@ from pipeline.calc.ticks import Ticks
 from pipeline.exact import nearest
 from pipeline.layers import Column, Layer
 from pipeline.reach import Reach
-from pipeline.stage import Closed, Context, Row, Stage
+from pipeline.stage import DAY_US, HOUR_US, Closed, Context, Row, Stage
 
 BAR_US = 300_000_000
-HOUR_US = 3_600_000_000
-DAY_US = 86_400_000_000
 NODES = 5
 _NEAR_POC = Fraction(1, 10)
 _HUNDRED = 100

@@ -26,9 +26,8 @@ from pipeline.raw.block import Block, Reject
 from pipeline.raw.digits import MAX_DIGITS, POWERS, Flags, Ints
 from pipeline.raw.trades import TradeBatch, decode
 from pipeline.reach import RAW, Reach
-from pipeline.stage import Closed, Context, Row, Stage
+from pipeline.stage import MINUTE_US, Closed, Context, Row, Stage
 
-MINUTE_US = 60_000_000
 _HELD_LINE = -1
 _NEVER = -(2**62)
 

@@ -13,13 +13,13 @@ from fractions import Fraction
 
 import msgspec
 
-from pipeline.calc.cells import MINUTE_US, Cell, cells_of
+from pipeline.calc.cells import Cell, cells_of
 from pipeline.calc.minutes import settle
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import check_positive, nearest, ratio, rounded_text, signed_text, subtract
 from pipeline.layers import Column, Layer
 from pipeline.reach import Reach
-from pipeline.stage import Closed, Context, Row, Stage
+from pipeline.stage import MINUTE_US, Closed, Context, Row, Stage
 
 _DECIMALS = 8
 

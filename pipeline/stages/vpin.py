@@ -41,11 +41,7 @@ from pipeline.calc.ticks import Ticks
 from pipeline.exact import ZERO, add, scaled
 from pipeline.layers import Column, Layer
 from pipeline.reach import Reach
-from pipeline.stage import Closed, Context, Row, Stage
-
-_MINUTE_US = 60_000_000
-_HOUR_US = 60 * _MINUTE_US
-_DAY_US = 24 * _HOUR_US
+from pipeline.stage import DAY_US, HOUR_US, MINUTE_US, Closed, Context, Row, Stage
 
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -153,24 +149,24 @@ def _volumes(tape: _Tape, carry: Carry, params: Params) -> list[tuple[int, Fract
     before = tape.ts[0] if carry.clock is None else carry.clock
     clock = np.maximum(np.maximum.accumulate(tape.ts), before)
     first = int(tape.ts[0]) if carry.first is None else carry.first
-    days, today = clock // _DAY_US, int(before) // _DAY_US
+    days, today = clock // DAY_US, int(before) // DAY_US
     turns = [0, *(np.flatnonzero(days[1:] > days[:-1]) + 1).tolist(), len(days)]
     for start, end in pairwise(turns):
         if days[start] > today:
             per_hour = Fraction(carry.day_volume) / len(carry.hours)
             found.append((start, per_hour * 24 / params.buckets_per_day))
             today, carry.day_volume, carry.hours = int(days[start]), ZERO, []
-        is_own = tape.ts[start:end] // _DAY_US == today
+        is_own = tape.ts[start:end] // DAY_US == today
         own = tape.size[start:end] * is_own.astype(np.int64)
         if not found:
-            opening = first + params.first_minutes * _MINUTE_US
+            opening = first + params.first_minutes * MINUTE_US
             ready = int(np.searchsorted(clock[start:end], opening))
             if ready < end - start:
                 volume = add(carry.day_volume, scaled(int(own[:ready].sum()), tape.scale))
-                whole_day = Fraction(volume) * _DAY_US / (params.first_minutes * _MINUTE_US)
+                whole_day = Fraction(volume) * DAY_US / (params.first_minutes * MINUTE_US)
                 found.append((start + ready, whole_day / params.buckets_per_day))
         carry.day_volume = add(carry.day_volume, scaled(int(own.sum()), tape.scale))
-        hours = np.unique(tape.ts[start:end][is_own] % _DAY_US // _HOUR_US).tolist()
+        hours = np.unique(tape.ts[start:end][is_own] % DAY_US // HOUR_US).tolist()
         carry.hours = sorted({*carry.hours, *hours})
     carry.clock, carry.first = int(clock[-1]), first
     carry.volume = str(found[-1][1]) if found else None
@@ -355,7 +351,7 @@ def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     minute may stand in front of one that is older.
     """
     del params, tick
-    return (Reach("trades", since="ever", ahead_us=_MINUTE_US),)
+    return (Reach("trades", since="ever", ahead_us=MINUTE_US),)
 
 
 STAGE = Stage(

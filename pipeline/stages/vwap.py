@@ -16,16 +16,13 @@ from fractions import Fraction
 import msgspec
 import polars as pl
 
-from pipeline.calc.cells import MINUTE_US
 from pipeline.calc.minutes import per_minute, settle
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import ZERO, add, nearest, ratio, scaled, subtract
 from pipeline.layers import Column, Layer
 from pipeline.reach import Reach
-from pipeline.stage import Closed, Context, Row, Stage
+from pipeline.stage import DAY_US, HOUR_US, MINUTE_US, Closed, Context, Row, Stage
 
-_HOUR_US = 60 * MINUTE_US
-_DAY_US = 24 * _HOUR_US
 _HOURS = (1, 4, 24)
 _BANDS = (1, 2, 3)
 _INT128_SAFE = 2**126
@@ -100,8 +97,8 @@ def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     marks = list(carry.marks)
     rows: list[Row] = []
     for minute in closed:
-        if minute.start // _DAY_US != day:
-            session, day = Sums(), minute.start // _DAY_US
+        if minute.start // DAY_US != day:
+            session, day = Sums(), minute.start // DAY_US
         session = session.plus(minute.sums)
         marks.append(Mark(minute.start, volume, notional))
         volume = add(volume, minute.sums.volume)
@@ -163,7 +160,7 @@ def minutes_of(ticks: Ticks) -> list[Minute]:
 
 def _first_mark(marks: list[Mark], hours: int) -> int:
     """Index of the first minute of the window that ends with the last one."""
-    since = marks[-1].start + MINUTE_US - hours * _HOUR_US
+    since = marks[-1].start + MINUTE_US - hours * HOUR_US
     return bisect_left(marks, since, key=lambda mark: mark.start)
 
 
@@ -238,7 +235,7 @@ VWAP = Layer(
 def reach(params: Params, tick: str | None) -> tuple[Reach, ...]:
     """See `Stage.reach`; the session is never longer than the longest window."""
     del params, tick
-    return (Reach("trades", behind_us=max(_HOURS) * _HOUR_US - MINUTE_US),)
+    return (Reach("trades", behind_us=max(_HOURS) * HOUR_US - MINUTE_US),)
 
 
 STAGE = Stage(

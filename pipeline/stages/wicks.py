@@ -14,14 +14,13 @@ from typing import Literal
 
 import msgspec
 
-from pipeline.calc.cells import MINUTE_US, Cell, cells_of, merge, split_closed
+from pipeline.calc.cells import Cell, cells_of, merge, split_closed
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import EXACT, ZERO, subtract
 from pipeline.layers import Column, Layer
 from pipeline.reach import Reach
-from pipeline.stage import Closed, Context, Row, Stage
+from pipeline.stage import DAY_US, MINUTE_US, Closed, Context, Row, Stage
 
-DAY_US = 86_400_000_000
 LISTED = 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

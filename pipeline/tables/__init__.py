@@ -73,3 +73,28 @@ def with_upstream(names: Iterable[str]) -> list[Table[Any]]:
             wanted.add(table.name)
             waiting += [layers()[read][1] for read in table.reads if read in layers()]
     return [table for table in all_tables() if table.name in wanted]
+
+
+def with_downstream(name: str) -> list[Table[Any]]:
+    """The named table and all that read it, directly or not, in order."""
+    wanted = {name}
+    for table in all_tables():
+        if any(layers()[read][1].name in wanted for read in table.reads if read in layers()):
+            wanted.add(table.name)
+    return [table for table in all_tables() if table.name in wanted]
+
+
+def rows_named(name: str) -> Layer | None:
+    """The rows of a feed or table, by their own name or by the table's (then its first layer)."""
+    if name in feeds():
+        return feeds()[name].layer
+    if name in layers():
+        return layers()[name][0]
+    return load(name).layers[0] if name in SUMMARY else None
+
+
+def table_named(name: str) -> Table[Any] | None:
+    """A table by its own name or by that of a layer it makes."""
+    if name in layers():
+        return layers()[name][1]
+    return load(name) if name in SUMMARY else None

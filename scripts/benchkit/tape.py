@@ -13,13 +13,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipeline import stages
-from pipeline.calc.cells import MINUTE_US
 from pipeline.calc.tickfile import READ_COLUMNS, TickCodec
 from pipeline.calc.ticks import Ticks, join
 from pipeline.engine.parts import read_part
 from pipeline.engine.paths import VaultPaths
 from pipeline.instrument import Contract, contract_of, load_table
-from pipeline.stage import Context
+from pipeline.stage import MINUTE_US, Context
 from scripts.benchkit.place import INSTRUMENT
 
 Floats = NDArray[np.float64]

@@ -40,7 +40,8 @@ of the mapping. Nothing in the tables below happened on any market.
   a rule such as "lambda above 20 and r2 above 0.3" never fires on it.
 - The score of a rotation adds |order imbalance|, which rewards buying as it does selling;
   `sell_boost` above 1 weighs selling more. The microstructure counts in it only if
-  `micro_confidence` is above 0.5, and adds 2.3 points at no values the recipe itself gives.
+  `micro_confidence` is above 0.5. The recipe's own example adds 1.90 points, not the 2.3 that it
+  prints.
 
 ## The markets
 

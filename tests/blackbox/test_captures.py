@@ -11,7 +11,7 @@ import pytest
 from tests.oracle.fold import Judge
 from tests.oracle.raw import Contract, Instrument, read_folder
 
-from .conftest import MakeVault, Outcome, Product
+from .conftest import MakeVault, Outcome, Process, Product
 from .vaults import (
     assert_layers,
     assert_rows,
@@ -60,12 +60,12 @@ def copy_trades(captures: Path, vault: Path, instrument: Instrument) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(captures: Path, new_vault: MakeVault, product: Product) -> tuple[Path, Outcome]:
+def run(captures: Path, new_vault: MakeVault, process: Process) -> tuple[Path, Outcome]:
     """One run over all captured trades."""
     vault = new_vault("captures")
     for instrument in INSTRUMENTS:
         copy_trades(captures, vault, instrument)
-    return vault, product.run_all(vault)
+    return vault, process.run_all(vault)
 
 
 def test_the_list_is_complete(captures: Path) -> None:

@@ -28,7 +28,6 @@ from tests.oracle.raw import Instrument
 from . import test_confluence as planted_tape
 from .conftest import MakeVault, Product
 from .streams import two_days
-from .test_equities import Here
 from .vaults import ms, okx_line, plain_line, write_raw
 
 SWAP = "BTC-USDT-SWAP"
@@ -36,12 +35,6 @@ SIM = Where("sim", "perps", SWAP)
 OKX = Instrument("okx", "perps", SWAP)
 DAY_MS = 86_400_000
 Record = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def product() -> Product:
-    """The command line in this process."""
-    return Here()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.oracle.fold import judge_folder
 from tests.oracle.layers import MINUTES, bars_rows, volume_rows
 from tests.oracle.raw import Contract, Instrument
 
-from .conftest import MakeVault, Product
+from .conftest import MakeVault, Process, Product
 from .streams import DAYS, two_days
 from .vaults import (
     assert_layers,
@@ -26,8 +26,8 @@ from .vaults import (
     write_raw,
 )
 
-CUTS = 15
-TRADES = 3000
+CUTS = 11
+TRADES = 2000
 TIGHT = 6
 """From this seed on, cuts fall only at line ends, a byte before or after."""
 STREAMS = {
@@ -94,11 +94,11 @@ class Grown:
 
 
 @pytest.fixture(scope="module")
-def vaults(new_vault: MakeVault, product: Product) -> Grown:
-    """Sixteen runs over growing files, one over the finished ones.
+def vaults(new_vault: MakeVault, product: Product, process: Process) -> Grown:
+    """Twelve runs over growing files, one over the finished ones.
 
     Every fourth run is of `trades` alone, so that the stages behind it have
-    more than one of its steps to catch up with.
+    more than one of its steps to catch up with; every third has a process of its own.
     """
     grown, whole = new_vault("grown"), new_vault("whole")
     streams = growths()
@@ -108,7 +108,7 @@ def vaults(new_vault: MakeVault, product: Product) -> Grown:
         if step % 4 == 1 and step < CUTS:
             assert product(grown, "run", "--all", "--stage", "trades").code in (0, 65)
             continue
-        outcome = product.run_all(grown, expect=None)
+        outcome = (product if step % 3 else process).run_all(grown, expect=None)
         assert outcome.code in (0, 65), outcome.err
         assert_prefixes(grown, streams)
     for growth in streams:

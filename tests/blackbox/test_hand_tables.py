@@ -16,7 +16,7 @@ import pytest
 
 from tests.oracle.raw import Instrument
 
-from .conftest import MakeVault, Product
+from .conftest import MakeVault, Process
 from .vaults import (
     NOON,
     assert_layers,
@@ -386,13 +386,13 @@ def content(case: Case) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def vault(new_vault: MakeVault, product: Product) -> Path:
+def vault(new_vault: MakeVault, process: Process) -> Path:
     """One run over every case; what it refused, the cases find in quarantine."""
     folder = new_vault("hand")
     for case in CASES:
         write_raw(folder, case.instrument, case.start.date().isoformat(), content(case))
     write_raw(folder, NUMBERS, "2024-03-05", number_lines())
-    product.run_all(folder, expect=None)
+    process.run_all(folder, expect=None)
     return folder
 
 

@@ -176,11 +176,16 @@ def shown(vault: Path, layer: str) -> list[str]:
     return [str(row) for row in rows.rows()]
 
 
-def test_queries_beside_a_killed_run_see_committed_rows_only(new_vault: MakeVault) -> None:
+@pytest.mark.parametrize(
+    ("slices", "count"), [(3, 40_000), pytest.param(7, 100_000, marks=pytest.mark.slow)]
+)
+def test_queries_beside_a_killed_run_see_committed_rows_only(
+    new_vault: MakeVault, slices: int, count: int
+) -> None:
     """Never fewer than were committed before the query, nor more than after it; none goes away."""
     vault, rng = new_vault("killed"), random.Random(5)
     where = Where(PLAIN.exchange, PLAIN.market, PLAIN.inst_id)
-    lines = drawn(rng, 100_000)
+    lines = drawn(rng, count)
     command = [sys.executable, "-m", "pipeline", "--vault", str(vault), "run", "--all"]
     command += [word for name in ("trades", "bars", "volume") for word in ("--stage", name)]
     seen: dict[str, list[str]] = {name: [] for name in LAYERS}
@@ -195,7 +200,6 @@ def test_queries_beside_a_killed_run_see_committed_rows_only(new_vault: MakeVaul
         assert rows[: len(seen[name])] == seen[name]
         seen[name] = rows
 
-    slices = 7
     for part in range(1, slices + 1):
         cut = len(lines) * part // slices
         write_raw(vault, PLAIN, "2024-03-05", b"".join(lines[:cut]))
@@ -217,7 +221,7 @@ def test_queries_beside_a_killed_run_see_committed_rows_only(new_vault: MakeVaul
     assert killed
     assert looks > len(LAYERS)
     final = pl.read_parquet(vault / "derived" / "trades" / "plain" / "spot" / "X-Y" / "*.parquet")
-    assert final.height == len(seen["trades"]) == 100_000
+    assert final.height == len(seen["trades"]) == count
 
 
 def test_readers_of_other_programs_find_the_same(market: Path) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline.calc.cells import MINUTE_US, Cell, cells_of, merge, price_text, split_closed
+from pipeline.calc.cells import Cell, cells_of, merge, price_text, split_closed
 from pipeline.calc.scale import INT64_SAFE, fitting, rescale, rescale_each, times, to_scale
 from pipeline.calc.tickfile import KEY, READ_COLUMNS, TickCodec
 from pipeline.calc.ticks import Ticks, join, minimal
 from pipeline.engine.parts import to_bytes
+from pipeline.stage import MINUTE_US
 
 # -- scale -----------------------------------------------------------------
 

@@ -11,10 +11,12 @@ from pipeline.exact import NotANumberError
 from pipeline.instrument import (
     Contract,
     Instrument,
+    coin_of,
     contract_of,
     contract_value,
     load_table,
     packaged_table,
+    pair_of,
     unknown_contract,
 )
 
@@ -78,6 +80,90 @@ def test_the_vaults_own_table_is_laid_over(tmp_path: Path) -> None:
     assert contract_of(inverse, table, tmp_path) == Contract("inverse", "10")
     ethereum = Instrument("okx", "perps", "ETH-USDT-SWAP")
     assert contract_of(ethereum, table, tmp_path).value == "0.1"
+
+
+COINS = {
+    "okx": "BTC-USDT-SWAP BTC-USD-SWAP BTC-USDT BTC-USD-240927 BTC-USDT-240927 BTC-USD_UM-SWAP "
+    "BTC-USD-240927-60000-C BTC-EUR btc-usdt-swap",
+    "binance": "BTCUSDT BTCUSDC BTCFDUSD BTCTUSD BTCBUSD BTCEUR BTCTRY BTCBRL BTCUSDT_240927 "
+    "BTCUSDC_241227 BTCUSD_PERP BTCUSD_240927 BTC-240927-60000-C btcusdt",
+    "coinbase": "BTC-USD BTC-USDC BTC-USDT BTC-EUR BTC-PERP-INTX BTC-PERP",
+    "bybit": "BTCUSDT BTCUSD BTCPERP BTCUSDZ24 BTC-27SEP24 BTC-27SEP24-60000-C",
+    "deribit": "BTC-PERPETUAL BTC_USDC-PERPETUAL BTC-27SEP24 BTC-27SEP24-60000-P BTC_USDC",
+    "bitmex": "XBTUSD XBTUSDT XBTZ24 XBT_USDT",
+    "kraken": "PI_XBTUSD PF_XBTUSD FI_XBTUSD_240927 XBT-USD",
+    "gate-io": "BTC_USDT BTC_USDT_20240927",
+}
+OTHER_COINS = [
+    ("1000SHIBUSDT", "1000SHIB"),
+    ("1000SHIBUSDC", "1000SHIB"),
+    ("1000000MOGUSDT", "1000000MOG"),
+    ("1INCHUSDT", "1INCH"),
+    ("1INCH-USDT-SWAP", "1INCH"),
+    ("ETHBTC", "ETH"),
+    ("BTCDOMUSDT", "BTCDOM"),
+    ("BNBUSD_PERP", "BNB"),
+    ("BNBBTC", "BNB"),
+    ("BNBBUSD", "BNB"),
+    ("BNBUSD", "BNB"),
+    ("DOTUSD_PERP", "DOT"),
+    ("DOTUSD_240927", "DOT"),
+    ("DOTTUSD", "DOT"),
+    ("SHIBUSD_PERP", "SHIB"),
+    ("LINKUSD_PERP", "LINK"),
+    ("OPFDUSD", "OP"),
+    ("WUSDT", "W"),
+    ("WBTC-USDT", "WBTC"),
+    ("WBTC_USDT", "WBTC"),
+    ("WBTCBTC", "WBTC"),
+    ("STETHUSDT", "STETH"),
+    ("USDCUSDT", "USDC"),
+    ("EURUSDT", "EUR"),
+    ("ETHUSDT_240927", "ETH"),
+    ("SOL-USD-SWAP", "SOL"),
+    ("BTC", "BTC"),
+    ("ETH", "ETH"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "coin"),
+    [(name, "BTC") for names in COINS.values() for name in names.split()] + OTHER_COINS,
+)
+def test_the_coin_of_names_as_exchanges_write_them(name: str, coin: str) -> None:
+    """Perpetual, dated, coin-margined, option or spot: the coin that a transfer would name."""
+    assert coin_of(name) == coin
+
+
+@pytest.mark.parametrize("key", [key for key in packaged_table() if "perps" in key])
+def test_the_coin_of_every_packaged_contract(key: str) -> None:
+    """It is what stands before the quote currency that the key spells out."""
+    name = key.split("/")[2]
+    quotes = ("-USDT-SWAP", "-USDC-SWAP", "-USD-SWAP", "USD_PERP", "USDT")
+    (wanted,) = [name.removesuffix(end) for end in quotes if name.endswith(end)][:1]
+    assert coin_of(name) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "quote"),
+    [
+        ("BTC-USDT-SWAP", "USDT"),
+        ("BTC-USD-240927", "USD"),
+        ("BTC-USD_UM-SWAP", "USD"),
+        ("BTCUSD_PERP", "USD"),
+        ("DOTUSD_PERP", "USD"),
+        ("BNBBUSD", "BUSD"),
+        ("BTCFDUSD", "FDUSD"),
+        ("ETHBTC", "BTC"),
+        ("BTC_USDC-PERPETUAL", "USDC"),
+        ("BTC-240927-60000-C", ""),
+        ("BTC-PERPETUAL", ""),
+        ("AIG", ""),
+    ],
+)
+def test_the_quote_currency_where_the_name_tells_it(name: str, quote: str) -> None:
+    """Nothing rather than a date, or the word for a perpetual."""
+    assert pair_of(name)[1] == quote
 
 
 @pytest.mark.parametrize(

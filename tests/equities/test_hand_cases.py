@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -16,6 +18,7 @@ from pipeline.equities.mapping import Params, strength
 from pipeline.equities.rotation import dump_z
 from pipeline.equities.score import micro_term, rotation_score
 from pipeline.equities.significance import false_discovery, one_sided
+from scripts.equitykit.page import INTRO
 
 
 def ints(*values: int) -> np.ndarray:
@@ -102,11 +105,22 @@ def test_what_the_microstructure_adds() -> None:
         term(micro_order_imbalance_avg=-1.0), abs=1e-12
     )
     assert term(micro_lambda_avg=-5.0) == pytest.approx(term(micro_lambda_avg=0.0), abs=1e-15)
-    # the most there can be, short of the seed's 2.3 points at its confidence of 0.87
+    # the most there can be at the example's confidence of 0.87, and with its price impact
     full = {name: 1.0 for name in SEED if name not in {"micro_confidence", "micro_lambda_avg"}}
     assert term(**full, micro_lambda_avg=1e9) == pytest.approx(0.87 * 3.3, abs=1e-12)
     most = {"micro_lambda_avg": 22.1, "micro_order_imbalance_avg": -1.0}
     assert term(**most) < 2.3
+
+
+def test_the_page_tells_what_the_example_adds() -> None:
+    told = re.search(r"above (\S+)\. The recipe's own example adds (\S+) points", INTRO)
+    assert told is not None
+    gate, points = told.groups()
+    assert points == f"{term():.2f}"
+    assert term(micro_confidence=float(gate)) == 0
+    assert term(micro_confidence=float(gate) + 0.01) > 0
+    page = Path(__file__).resolve().parents[2] / "docs" / "equities.md"
+    assert page.read_text(encoding="utf-8").startswith(INTRO)
 
 
 EMPTY = dict.fromkeys(

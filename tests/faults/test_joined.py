@@ -41,7 +41,7 @@ def assert_same(found: Tree, wanted: Tree, what: object) -> None:
     assert not differing, f"{what}: {differing}"
 
 
-@pytest.mark.parametrize("kills", [25, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [15, pytest.param(1500, marks=pytest.mark.slow)])
 def test_random_kills(forks: Forks, scratch: Path, wanted: Tree, kills: int) -> None:
     """Trades, books and quotes grow; the process that runs all stages is killed -9 and again."""
     rng = random.Random(kills)

@@ -17,7 +17,7 @@ from .sims import Arena, simulate_kills
 from .workload import Truth
 
 
-@pytest.mark.parametrize("kills", [100, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [60, pytest.param(5000, marks=pytest.mark.slow)])
 def test_random_kills(forks: Forks, scratch: Path, truth: Truth, kills: int) -> None:
     """A process that lets the files grow and runs all stages is killed -9 at random times.
 

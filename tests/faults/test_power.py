@@ -13,7 +13,7 @@ from .sims import Arena, simulate_fault_then_power_cut, simulate_power_cuts
 
 
 @pytest.mark.parametrize(
-    ("rules", "images"), [(2, 1), pytest.param(len(STYLES), 100, marks=pytest.mark.slow)]
+    ("rules", "images"), [(1, 1), pytest.param(len(STYLES), 100, marks=pytest.mark.slow)]
 )
 def test_power_cut(arena: Arena, rules: int, images: int) -> None:
     """Power is cut after every operation of three incremental runs of all stages."""

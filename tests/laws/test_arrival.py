@@ -18,7 +18,8 @@ from .world import Grain, assert_same, difference, grain, kind_of, sizes
 @pytest.mark.parametrize(
     "instrument", [SWAP, PLAIN, UNTIMED, TAPE], ids=["okx", "plain", "untimed", "tape"]
 )
-def test_line_by_line(instrument: Instrument, new_world: NewWorld) -> None:
+@pytest.mark.parametrize("lines_a_run", [6, pytest.param(3, marks=pytest.mark.slow)])
+def test_line_by_line(instrument: Instrument, lines_a_run: int, new_world: NewWorld) -> None:
     """A run whenever a few lines have come: nothing is decided by what else is in a block."""
     stock = stock_of(4, instrument, 30)
     content = stock.content()
@@ -34,7 +35,7 @@ def test_line_by_line(instrument: Instrument, new_world: NewWorld) -> None:
         for number, (kind, line) in enumerate(lines):
             world.grow_feed(content, kind, at[kind], at[kind] + len(line.data))
             at[kind] += len(line.data)
-            if number % 3 == 0:
+            if number % lines_a_run == 0:
                 world.run()
         for kind, end in sizes(content).items():
             world.grow_feed(content, kind, at[kind], end)

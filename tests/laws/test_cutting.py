@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -79,6 +79,9 @@ MARKETS = (
     *((TAPE, ("trades", "quotes")), (TAPE, ("trades",)), (TAPE, ("trades", "quotes"))),
 )
 """Instruments, and the feeds that they have."""
+Markets = Sequence[tuple[Instrument, tuple[str, ...]]]
+QUICK = tuple(dict.fromkeys(MARKETS))
+"""Each of these once."""
 
 
 def positions(rng: random.Random, whole: Positions, count: int) -> tuple[Positions, ...]:
@@ -102,11 +105,11 @@ def positions(rng: random.Random, whole: Positions, count: int) -> tuple[Positio
     return (*found, whole)
 
 
-def cases(count: int, seed: int) -> Iterator[tuple[Stock, list[Case]]]:
+def cases(count: int, seed: int, markets: Markets) -> Iterator[tuple[Stock, list[Case]]]:
     """Stocks, each with a few ways of cutting it."""
     rng = random.Random(seed)
     for index in range(0, count, EACH):
-        instrument, kinds = MARKETS[index // EACH % len(MARKETS)]
+        instrument, kinds = markets[index // EACH % len(markets)]
         stock = stock_of(seed * 1000 + index // EACH, instrument, kinds=kinds)
         whole = sizes(stock.content())
         part_rows = rng.choice((None, 7, 16, 64))
@@ -123,9 +126,11 @@ def cases(count: int, seed: int) -> Iterator[tuple[Stock, list[Case]]]:
         yield stock, found
 
 
-def outcomes(new_world: NewWorld, count: int, seed: int) -> Iterator[Outcome]:
+def outcomes(
+    new_world: NewWorld, count: int, seed: int, markets: Markets = MARKETS
+) -> Iterator[Outcome]:
     """Run every case, and its stock once in one go."""
-    for stock, found in cases(count, seed):
+    for stock, found in cases(count, seed, markets):
         content = stock.content()
         with grain(Grain(part_rows=found[0].fine.part_rows)):
             batch = new_world(stock.instrument)
@@ -149,7 +154,7 @@ def outcomes(new_world: NewWorld, count: int, seed: int) -> Iterator[Outcome]:
 @pytest.fixture(scope="module")
 def cuttings(new_world: NewWorld) -> list[Outcome]:
     """Random cuttings of every market, run once for all stages."""
-    return list(outcomes(new_world, EACH * len(MARKETS), 1))
+    return list(outcomes(new_world, EACH * len(QUICK), 1, QUICK))
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -11,6 +11,7 @@ import msgspec
 
 from pipeline import stages
 from pipeline.engine.consumed import spans
+from pipeline.engine.health import tables
 from pipeline.engine.health.finding import (
     SHOW_CLOCK,
     Finding,
@@ -21,7 +22,7 @@ from pipeline.engine.health.finding import (
     show_folder,
 )
 from pipeline.engine.health.survey import Feed, Loaded, Survey, moment
-from pipeline.engine.progress import STALLED_US, unread_bytes
+from pipeline.engine.progress import patience_us, unread_bytes
 from pipeline.engine.rawfiles import DayFile, chunks, day_of
 from pipeline.engine.reader import last_lines
 from pipeline.engine.schedule import LOG
@@ -66,6 +67,7 @@ def unread(survey: Survey) -> Iterator[Finding]:
             f"committed nothing for {duration(since.total_seconds())}: {why}"
         )
         yield Finding(Severity.ERROR, "unread", where, what, hint)
+    yield from tables.unread(survey)
 
 
 def _never_run(survey: Survey, run: set[Instrument]) -> Iterator[Finding]:
@@ -119,7 +121,7 @@ def stalled(survey: Survey) -> Iterator[Finding]:
             marks = _clocks(survey, each, each.state)
             furthest = max(marks.values(), default=0)
             for name, at in marks.items():
-                if furthest - at > STALLED_US:
+                if furthest - at > patience_us(each.stage, stages.load(name).layers[0].name):
                     waiting.setdefault(name, []).append(each.stage.name)
                     newest[name] = max(newest.get(name, 0), furthest - at)
         for name, names in waiting.items():

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline import stages
 from pipeline.engine import lock
 from pipeline.engine.fit import fingerprint, misfit
+from pipeline.engine.health import tables
 from pipeline.engine.health.finding import Finding, Severity, amount, duration
 from pipeline.engine.health.survey import Loaded, Survey
 from pipeline.engine.leftovers import is_busy, leftovers, stages_of, waiting_swap
@@ -53,6 +54,7 @@ def loading(survey: Survey) -> Iterator[Finding]:
             hint = f"flowvault {name} {each.instrument.options}"
             what = f"{name}: {each.warning}"
             yield Finding(Severity.WARNING, "state", where, what, hint)
+    yield from tables.loading(survey)
     known = {*stages.SUMMARY, "tables", "import"}
     folder = survey.root / "state"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -120,6 +122,7 @@ def rows(survey: Survey) -> Iterator[Finding]:
             hint = f"flowvault rebuild {each.stage.name} {each.instrument.options}"
             where = survey.paths.relative(lost)
             yield Finding(Severity.ERROR, "rows", where, what, hint)
+    yield from tables.rows(survey)
 
 
 def _lost(survey: Survey, each: Loaded) -> Iterator[Path]:
