@@ -58,8 +58,9 @@ def command(
     Of each layer: the time of its rows, the files and where they stand in them (bytes of JSONL
     files, row numbers of Parquet layers), the stage's version and parameters, and for which layers
     they are, how far back. Of raw files: the lines that hold these rows, in decompressed bytes;
-    of books all from a snapshot on. Nothing else goes into the row: the same rows come of these
-    bytes alone. What goes back to the beginning is told as a range; only --digest reads it.
+    of books all from a snapshot on. The same row comes of these bytes alone; notes say what
+    decided which records count. What goes back to the beginning is told as a range; only --digest
+    reads it.
 
     A market-wide table is made as a whole: shown are the tables, feeds and raw files that it was
     made from, by the digests they had then.

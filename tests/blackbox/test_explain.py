@@ -133,7 +133,7 @@ def stamps_of(vault: Path, layer: str) -> list[int]:
 
 # -- every layer ----------------------------------------------------------------------------
 
-QUICK = ("trades", "book_events", "quote", "ladder_1m", "orderflow_1m", "signals_mtf")
+QUICK = ("ladder_1m", "orderflow_1m", "signals_mtf")
 LAYERS = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
     for name, (layer, _) in stages.layers().items()
