@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.inprocess import command
-from tests.laws.world import unsynced
-
 REPO = Path(__file__).resolve().parents[2]
+if str(REPO) not in sys.path:
+    sys.path.insert(0, str(REPO))
 
 STAGES = ("trades", "bars", "volume")
 
@@ -51,6 +50,9 @@ class Product:
 
     def __call__(self, vault: Path, *arguments: str) -> Outcome:
         """Run one command; a traceback is never an acceptable answer."""
+        from tests.inprocess import command
+        from tests.laws.world import unsynced
+
         with unsynced():
             done = command(vault, *arguments, expect=None)
         return Outcome(done.code, done.out, done.err)
