@@ -11,7 +11,8 @@ import numpy.typing as npt
 import polars as pl
 
 from pipeline.calc.clock import Ints
-from pipeline.calc.ladder import NO_LEVEL, RANKS, TOP, Side
+from pipeline.calc.ladder import Side
+from pipeline.calc.ladder_loops import NO_LEVEL, RANKS, TOP
 from pipeline.calc.replay import FullBook
 from pipeline.calc.scales import Floats, Scale
 from pipeline.calc.standing import STANDS_US

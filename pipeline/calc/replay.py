@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.calc.clock import UNTIMED, Ints
-from pipeline.calc.ladder import SNAPSHOT, UPDATE, Changes, Ladder, Side, Steps
+from pipeline.calc.ladder import Ladder, Side
+from pipeline.calc.ladder_loops import SNAPSHOT, UPDATE, Changes, Steps
 from pipeline.calc.sequence import NO_ID, Sequence, Update, Verdict
 
 _MINUTE_US = 60_000_000

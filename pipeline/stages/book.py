@@ -23,7 +23,8 @@ import polars as pl
 
 from pipeline.calc.book_rows import Last, Units, book_rows, event_rows, ladder_rows
 from pipeline.calc.clock import UNTIMED, Ints, judge
-from pipeline.calc.ladder import NO_LEVEL, RANKS, TOP, Changes, Ladder
+from pipeline.calc.ladder import Ladder
+from pipeline.calc.ladder_loops import NO_LEVEL, RANKS, TOP, Changes
 from pipeline.calc.replay import Records, Replay
 from pipeline.calc.scales import Numbers, Scale
 from pipeline.calc.sequence import Sequence

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from pipeline.calc.ladder import NO_LEVEL, RANKS, SNAPSHOT, TOP, UPDATE, Changes, Ladder, Steps
+from pipeline.calc.ladder import Ladder
+from pipeline.calc.ladder_loops import NO_LEVEL, RANKS, SNAPSHOT, TOP, UPDATE, Changes, Steps
 
 Level = tuple[int, int, int]
 """Side, price, size."""
