@@ -79,3 +79,18 @@ def disk_errors(
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise DiskError(f"{where}{error.strerror or error}", hint) from error
+
+
+@contextmanager
+def guarded(what: str, stands: str = "the last commit stands") -> Iterator[None]:
+    """Turn errors of the disk into a message that says whom they have met, and what stands.
+
+    Raises:
+        DiskError: the block met one.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        message = f"{what}: {error.strerror or error}{where}; {stands}"
+        raise DiskError(message, "mend the disk, then run the same command again") from error

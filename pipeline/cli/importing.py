@@ -15,7 +15,7 @@ import msgspec
 from pipeline.cli.choose import json_option
 from pipeline.cli.run import exit_with_worst
 from pipeline.engine.paths import MARKETS
-from pipeline.errors import FlowvaultError, MissingInputError, UsageError
+from pipeline.errors import FlowvaultError, MissingInputError, UsageError, guarded
 
 if TYPE_CHECKING:
     from pipeline.engine.import_result import Options, Result
@@ -156,7 +156,6 @@ class Run:
         Raises:
             UsageError: archives of several instruments are to be one.
         """
-        from pipeline.engine.importing import guarded  # noqa: PLC0415
         from pipeline.importers.container import check_there  # noqa: PLC0415
         from pipeline.importers.reading import first_source  # noqa: PLC0415
 

@@ -31,7 +31,7 @@ from pipeline.engine.placing import Change, placed_of, plan, put
 from pipeline.engine.rawfiles import day_files
 from pipeline.engine.refused import Refused
 from pipeline.engine.staging import Staging, clear
-from pipeline.errors import DiskError, FlowvaultError, MissingInputError
+from pipeline.errors import FlowvaultError, MissingInputError, guarded
 from pipeline.importers.batch import Batch
 from pipeline.importers.container import Archive, Identity, check_there, has_checksum
 from pipeline.importers.days import NO_TIME, Calendar
@@ -351,21 +351,6 @@ def readers(kind: str) -> Iterator[str]:
     from pipeline import stages  # noqa: PLC0415  (loads them all)
 
     yield from (stage.name for stage in stages.all_stages() if stage.raw_kind == kind)
-
-
-@contextmanager
-def guarded(what: str, stands: str) -> Iterator[None]:
-    """Turn errors of the disk into a message that says what failed and what stands.
-
-    Raises:
-        DiskError: there was one.
-    """
-    try:
-        yield
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        message = f"{what}: {error.strerror or error}{where}; {stands}"
-        raise DiskError(message, "mend the disk, then run the same command again") from error
 
 
 def _batches(source: Source, blocks: Iterator[Lines]) -> Iterator[Batch]:

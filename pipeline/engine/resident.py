@@ -19,8 +19,8 @@ from typing import Any, Protocol
 from pipeline import stages
 from pipeline.engine.commit import waves
 from pipeline.engine.presence import applies, has_data
-from pipeline.engine.runner import StageRun, Summary, Vault, guarded, run_stages
-from pipeline.errors import FlowvaultError, LockedError
+from pipeline.engine.runner import StageRun, Summary, Vault, run_stages
+from pipeline.errors import FlowvaultError, LockedError, guarded
 from pipeline.instrument import Instrument
 from pipeline.stage import MINUTE_US, Stage
 

@@ -35,7 +35,7 @@ from pipeline.engine.sources import (
 )
 from pipeline.engine.state import Counts, RowMark, State
 from pipeline.engine.swap import finish_swap
-from pipeline.errors import DiskError, FlowvaultError, MissingInputError, StateError
+from pipeline.errors import FlowvaultError, MissingInputError, StateError, guarded
 from pipeline.instrument import Instrument, contract_of, load_table, unknown_contract
 from pipeline.raw.block import UnknownContractError
 from pipeline.settings import Settings
@@ -515,17 +515,6 @@ class StageRun:
         """What the stage behind a layer holds in memory, if it is open too."""
         above = self._beside.get(stages.owner(layer).name)
         return None if above is None else above._outputs  # noqa: SLF001  (its own kind)
-
-
-@contextmanager
-def guarded(what: str) -> Iterator[None]:
-    """Turn errors of the disk into a message that says whom they have met."""
-    try:
-        yield
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        message = f"{what}: {error.strerror or error}{where}; the last commit stands"
-        raise DiskError(message, "mend the disk, then run the same command again") from error
 
 
 def read_state(path: Path) -> State | None:

@@ -26,7 +26,7 @@ from pipeline.engine.runner import Vault
 from pipeline.engine.shelf import Shelf, as_it_is, digest_of, parquet_name
 from pipeline.engine.stagelayers import StageLayer
 from pipeline.engine.tablestate import FeedState, Listing, SourceMark, TableState
-from pipeline.errors import DiskError, FlowvaultError, StateError
+from pipeline.errors import FlowvaultError, StateError, guarded
 from pipeline.layers import Layer
 from pipeline.table import Frames, Made, Part, Table
 from pipeline.tables.frames import BARS, TAPE_STAGES
@@ -85,13 +85,10 @@ def update(
 
 @contextmanager
 def _guarded(what: str, vault: Path) -> Iterator[None]:
-    """Turn errors of the disk into a message that names what was being made."""
+    """As `guarded`; damaged files are named too."""
     try:
-        yield
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        message = f"{what}: {error.strerror or error}{where}; the last commit stands"
-        raise DiskError(message, "mend the disk, then run the same command again") from error
+        with guarded(what):
+            yield
     except pl.exceptions.PolarsError as error:
         path = damaged(vault)
         if path is None:
