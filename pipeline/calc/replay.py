@@ -13,8 +13,7 @@ from pipeline.calc.clock import UNTIMED, Ints
 from pipeline.calc.ladder import Ladder, Side
 from pipeline.calc.ladder_loops import SNAPSHOT, UPDATE, Changes, Steps
 from pipeline.calc.sequence import NO_ID, Sequence, Update, Verdict
-
-_MINUTE_US = 60_000_000
+from pipeline.stage import MINUTE_US
 
 
 class Records(NamedTuple):
@@ -87,7 +86,7 @@ class Replay:
         low, high = np.array(records.low, np.int64), np.array(records.high, np.int64)
         plain = ~np.array(records.is_snapshot, np.bool_) & (high > low) & (time != UNTIMED)
         plain &= (last != NO_ID) & (prev != NO_ID)
-        minute = time // _MINUTE_US
+        minute = time // MINUTE_US
         goes_on = plain[1:] & (prev[1:] == last[:-1]) & (minute[1:] == minute[:-1])
         ends = np.append(np.flatnonzero(~goes_on) + 1, len(time))
         one = np.ones(len(time), np.int64)
@@ -199,12 +198,12 @@ class Replay:
 
     def _end_minute(self, now: int) -> None:
         """Write down the full book if the minute of the last event is over."""
-        if self.event_us is None or now // _MINUTE_US <= self.event_us // _MINUTE_US:
+        if self.event_us is None or now // MINUTE_US <= self.event_us // MINUTE_US:
             return
         self._flush()
         self.ladders.append(
             FullBook(
-                self.event_us // _MINUTE_US * _MINUTE_US,
+                self.event_us // MINUTE_US * MINUTE_US,
                 self.event_us,
                 (self.book.side(0), self.book.side(1)),
                 (self.book.worst(0), self.book.worst(1)),

@@ -95,20 +95,3 @@ def choose(
             hint = f"flowvault run {others[0].options}" if others else "flowvault demo"
             raise MissingInputError(f"{each.key}: nothing under {vault / 'raw'}", hint)
     return chosen
-
-
-def no_layer(name: str, command: str = "") -> click.UsageError:
-    """The error for a name that is no layer of an instrument.
-
-    Args:
-        name: the name.
-        command: what to type if it is a market-wide table's.
-    """
-    from pipeline import stages, tables  # noqa: PLC0415
-
-    layer = tables.layer_of(name)
-    if layer is not None:
-        look = command or f'flowvault sql "from {layer} limit 5"'
-        return click.UsageError(f"{name} is of the whole market, of no instrument; try: {look}")
-    known = ", ".join(stages.layers())
-    return click.UsageError(f"no layer {name!r}; layers: {known}")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from pipeline import tables
+from pipeline import stages, tables
 from pipeline.cli import explained
-from pipeline.cli.choose import choose, instrument_options, no_layer
+from pipeline.cli.choose import choose, instrument_options, json_option
 from pipeline.cli.moment import moment_us
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _DEFAULTS = ("orderflow", "metrics_daily", "bars")
     "micro_metrics_daily for equities].",
 )
 @click.option("--digest", is_flag=True, help="Read all that is named and add its SHA-256.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object an instrument.")
+@json_option("One JSON object an instrument.")
 @click.pass_obj
 def command(
     vault: Path,
@@ -73,7 +73,7 @@ def command(
     asked = None if layer is None else find_layer(layer)
     if layer is not None and asked is None:
         if at_us is not None or inst_ids or every:
-            raise no_layer(layer, f"flowvault explain --layer {layer}")
+            raise _no_layer(layer)
         click.echo(_of_table(opened, layer, as_json=as_json))
         return
     if at_us is None:
@@ -84,13 +84,22 @@ def command(
         name = layer or next(there, _DEFAULTS[-1])
         found = find_layer(name)
         if found is None:
-            raise no_layer(name)
+            raise _no_layer(name)
         told = explain(opened, instrument, found[0].name, at_us)
         if digest:
             from pipeline.engine.digest import add_digests  # noqa: PLC0415
 
             add_digests(vault, told)
         click.echo(_as_json(told, instrument) if as_json else explained.as_text(told, instrument))
+
+
+def _no_layer(name: str) -> click.UsageError:
+    """The error for a name that is no layer of an instrument."""
+    if tables.rows_named(name) is not None:
+        look = f"flowvault explain --layer {name}"
+        return click.UsageError(f"{name} is of the whole market, of no instrument; try: {look}")
+    known = ", ".join(stages.layers())
+    return click.UsageError(f"no layer {name!r}; layers: {known}")
 
 
 def _as_json(told: Explanation, instrument: Instrument) -> bytes:
@@ -109,9 +118,10 @@ def _of_table(vault: Vault, name: str, *, as_json: bool) -> bytes | str:
     """What a market-wide table was made from."""
     from pipeline.engine import tablesources  # noqa: PLC0415
 
-    layer = tables.layer_of(name)
-    if layer is None:
-        raise no_layer(name)
+    rows = tables.rows_named(name)
+    if rows is None:
+        raise _no_layer(name)
+    layer = rows.name
     told = tablesources.explain_table(vault, layer)
     if as_json:
         body: dict[str, Any] = {"layer": layer, "sources": msgspec.to_builtins(told)}

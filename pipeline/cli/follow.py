@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from pipeline import stages
-from pipeline.cli.choose import choose, instrument_options
+from pipeline.cli.choose import choose, chooser, instrument_options, json_option
 from pipeline.cli.run import tables_are_here
 from pipeline.instrument import Instrument
 
@@ -37,7 +37,7 @@ URGENT = ("signals_mtf",)
     help="Look at the raw files this often instead of being told by the system: for raw data on "
     "another machine's disk.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per commit and event.")
+@json_option("One JSON object per commit and event.")
 @click.pass_obj
 def command(
     vault: Path,
@@ -69,11 +69,7 @@ def command(
     def find() -> Sequence[Instrument]:
         if not every:
             return chosen
-        return [
-            each
-            for each in find_instruments(vault)
-            if exchange in (None, each.exchange) and market in (None, each.market)
-        ]
+        return list(filter(chooser((), exchange, market), find_instruments(vault)))
 
     following: list[Follow] = []
 

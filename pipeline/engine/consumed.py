@@ -188,11 +188,6 @@ def _days_with_several_files(folder: Path) -> set[str]:
     return {day for day, count in days.items() if day is not None and count > 1}
 
 
-def size_of(files: Iterable[DayFile]) -> int:
-    """Bytes on disk."""
-    return sum(file.size for file in files)
-
-
 def spans(days: Iterable[str]) -> Iterator[tuple[str, str, int]]:
     """Days in order as runs without holes: first, last, how many."""
     first = last = ""

@@ -22,7 +22,7 @@ from pipeline.equities.sessions import Days, trading_days
 from pipeline.equities.venue_days import Volumes, daily, nowcast, spread, weekly
 from pipeline.layers import Column
 
-__all__ = ["COLUMNS", "SCHEMA", "Attributed", "Params", "attribute", "attributed"]
+__all__ = ["COLUMNS", "SCHEMA", "Attributed", "Params", "attributed"]
 
 COLUMNS = (
     Column("symbol", "string", "", "as FINRA names it"),
@@ -102,33 +102,6 @@ class Attributed(NamedTuple):
     flows: pl.DataFrame
     dropped: int
     undated: int
-
-
-def attribute(
-    ats: pl.DataFrame,
-    off_exchange: pl.DataFrame,
-    iex: pl.DataFrame,
-    calendar: Days,
-    filings: pl.DataFrame,
-    filing_list: pl.DataFrame,
-    broker_map: pl.DataFrame,
-    classification: pl.DataFrame,
-    params: Params | None = None,
-    prices: pl.DataFrame | None = None,
-) -> pl.DataFrame:
-    """The `flows` of `attributed`."""
-    return attributed(
-        ats,
-        off_exchange,
-        iex,
-        calendar,
-        filings,
-        filing_list,
-        broker_map,
-        classification,
-        params,
-        prices,
-    ).flows
 
 
 def attributed(

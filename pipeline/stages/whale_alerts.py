@@ -17,9 +17,7 @@ from pipeline.raw.block import Block
 from pipeline.raw.context import ContextBatch, decode_context, whale_alerts
 from pipeline.raw.context_cells import Carry, close_cells
 from pipeline.reach import RAW, Reach
-from pipeline.stage import Closed, Context, Stage
-
-HOUR_US = 3_600_000_000
+from pipeline.stage import HOUR_US, Closed, Context, Stage
 
 
 class Params(context_cells.Params, frozen=True, forbid_unknown_fields=True):

@@ -56,13 +56,6 @@ def feeds() -> dict[str, Feed]:
     return {each.name: each for each in found if isinstance(each, Feed)}
 
 
-def layer_of(name: str) -> str | None:
-    """The layer that the name of a feed, a table or a layer of one stands for, if it is one."""
-    if name in layers() or name in feeds():
-        return name
-    return load(name).layers[0].name if name in SUMMARY else None
-
-
 def with_upstream(names: Iterable[str]) -> list[Table[Any]]:
     """The named tables and all they read, in order."""
     wanted: set[str] = set()
