@@ -7,31 +7,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import inprocess
+from tests.laws.world import unsynced
+
 REPO = Path(__file__).resolve().parents[2]
-if str(REPO) not in sys.path:
-    sys.path.insert(0, str(REPO))
 
 STAGES = ("trades", "bars", "volume")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What one command left behind on its streams."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def text(self) -> str:
-        """Both streams, for messages that may be on either."""
-        return self.out + self.err
+class Outcome(inprocess.Outcome):
+    """What one command left behind, and the summaries in it."""
 
     @property
     def summaries(self) -> list[dict[str, Any]]:
@@ -50,11 +40,8 @@ class Product:
 
     def __call__(self, vault: Path, *arguments: str) -> Outcome:
         """Run one command; a traceback is never an acceptable answer."""
-        from tests.inprocess import command
-        from tests.laws.world import unsynced
-
         with unsynced():
-            done = command(vault, *arguments, expect=None)
+            done = inprocess.command(vault, *arguments, expect=None)
         return Outcome(done.code, done.out, done.err)
 
     def run_all(self, vault: Path, *, expect: int | None = 0) -> Outcome:

@@ -325,7 +325,7 @@ def test_the_frame_alone() -> None:
             "relationship_strength": pl.Float64,
         }
     )
-    found = attribution.attribute(
+    found = attribution.attributed(
         empty["ats"],
         volumes,
         volumes,
@@ -334,6 +334,6 @@ def test_the_frame_alone() -> None:
         empty["list"],
         relations,
         empty["classes"],
-    )
+    ).flows
     assert len(found) == 0
     assert found.schema == attribution.SCHEMA

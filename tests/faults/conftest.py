@@ -11,10 +11,6 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parents[2]
-if str(REPO) not in sys.path:
-    sys.path.insert(0, str(REPO))
-
 if sys.platform != "linux":
     collect_ignore_glob = ["test_*.py"]
 else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,11 @@ from click.testing import CliRunner
 
 from pipeline.cli.main import cli
 from pipeline.errors import FlowvaultError
+from tests import inprocess
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
+class Outcome(inprocess.Outcome):
+    """What a command left behind, and the rows in it."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:

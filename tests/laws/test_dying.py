@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +53,35 @@ def run_and_die(world: World, after: int) -> bool:
     return False
 
 
+def outlived(
+    new: Callable[[], World], content: Mapping[str, bytes], fine: Grain, points: Iterable[int]
+) -> int:
+    """Let a second run die at each of these changes of the disk, and the next make it good.
+
+    Returns the first point that a run has lived to see the end of.
+    """
+    size = sum(map(len, content.values()))
+    batch = new()
+    with grain(replace(fine, block_bytes=None, commit_rows=None)):
+        batch.put(content)
+        batch.run()
+    wanted = batch.tree()
+    for point in points:
+        world = new()
+        with grain(fine):
+            world.grow(content, 0, size // 2)
+            world.run()
+            world.grow(content, size // 2, size)
+            died = run_and_die(world, point)
+            world.run()
+        message = difference(world.tree(), wanted)
+        assert not message, f"died at change {point} of the disk\n{message}"
+        shutil.rmtree(world.root)
+        if not died:
+            return point
+    pytest.fail("never came to an end")
+
+
 @pytest.mark.parametrize("thin", [6, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("fine", "step"),
@@ -66,29 +95,8 @@ def test_dying_at_changes_of_the_disk(
     fine: Grain, step: int, thin: int, new_world: NewWorld
 ) -> None:
     """A run may die anywhere; the next one, with not a byte more of raw data, makes it good."""
-    stock = stock_of(3, SWAP, 30)
-    content = stock.content()
-    size = sum(map(len, content.values()))
-    batch = new_world()
-    with grain(replace(fine, block_bytes=None, commit_rows=None)):
-        batch.put(content)
-        batch.run()
-    wanted = batch.tree()
-    for after in range(0, 100_000, step * thin):
-        world = new_world()
-        with grain(fine):
-            world.grow(content, 0, size // 2)
-            world.run()
-            world.grow(content, size // 2, size)
-            died = run_and_die(world, after)
-            world.run()
-        message = difference(world.tree(), wanted)
-        assert not message, f"died at change {after} of the disk\n{message}"
-        shutil.rmtree(world.root)
-        if not died:
-            assert after > 10
-            return
-    pytest.fail("never came to an end")
+    content = stock_of(3, SWAP, 30).content()
+    assert outlived(new_world, content, fine, range(0, 100_000, step * thin)) > 10
 
 
 def test_a_long_line_is_counted_once_although_the_run_dies_behind_it(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from functools import partial
 
 import polars as pl
 import pytest
@@ -12,8 +12,8 @@ from pipeline import stages
 from .conftest import NewWorld
 from .feedstock import Line, Mix
 from .tape import TAPE, make_tape
-from .test_dying import run_and_die
-from .world import Grain, World, difference, grain
+from .test_dying import outlived
+from .world import Grain, World
 
 BUSY = Mix(dirt=0.05, late=0.05, duplicate=0.05, future=0.02)
 NAME = "2024-03-29"
@@ -67,28 +67,8 @@ def test_a_row_does_not_change_when_anything_after_it_does(
 def test_dying_at_every_change_of_the_disk(new_world: NewWorld) -> None:
     """A run may die anywhere; the next one, with not a byte more of raw data, makes it good."""
     content = make_tape(3, 60, BUSY).content()
-    size = sum(map(len, content.values()))
     fine = Grain(block_bytes=3000, commit_rows=40, part_rows=16)
-    batch = new_world(TAPE)
-    with grain(Grain(part_rows=16)):
-        batch.put(content)
-        batch.run()
-    wanted = batch.tree()
-    for point in range(0, 100_000, 29):
-        world = new_world(TAPE)
-        with grain(fine):
-            world.grow(content, 0, size // 2)
-            world.run()
-            world.grow(content, size // 2, size)
-            died = run_and_die(world, point)
-            world.run()
-        message = difference(world.tree(), wanted)
-        assert not message, f"died at change {point} of the disk\n{message}"
-        shutil.rmtree(world.root)
-        if not died:
-            assert point > 50
-            return
-    pytest.fail("never came to an end")
+    assert outlived(partial(new_world, TAPE), content, fine, range(0, 100_000, 29)) > 50
 
 
 @pytest.fixture(scope="module")
