@@ -100,6 +100,7 @@ def command(
     .CHECKSUM beside an archive is checked. Importing twice changes nothing; an import that was
     killed goes on when it is run again. Day files that a collector has written are never changed.
     """  # noqa: D301  (click wants the character)
+    from pipeline.cli.memory import use_blocks_again  # noqa: PLC0415
     from pipeline.engine.import_result import Options  # noqa: PLC0415
     from pipeline.engine.importing import Target  # noqa: PLC0415
     from pipeline.importers.mapped import parse_map  # noqa: PLC0415
@@ -107,6 +108,7 @@ def command(
 
     if format_ is not None and format_ not in FORMATS:
         raise click.UsageError(f"no format {format_!r}; formats: {', '.join(FORMATS)}")
+    use_blocks_again()
     wishes = Wishes(format_, exchange, market, inst_ids, parse_map(mapping), unit)
     options = Options(again, backfill, skip_existing)
     run = Run(Target.open(vault), wishes, options, as_json=as_json)

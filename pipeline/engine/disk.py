@@ -6,6 +6,7 @@ record them, fail them and replay them with a power cut in between.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -18,6 +19,10 @@ from pathlib import Path
 
 _WINDOWS = sys.platform == "win32"
 _BINARY = getattr(os, "O_BINARY", 0)
+_DIRECT = getattr(os, "O_DIRECT", 0)
+PAGE = 4096
+"""Bytes at which what goes past the page cache begins and ends, in the file and in memory."""
+
 _SIDE_BY_SIDE = 8
 _REPLACE_TRIES, _REPLACE_WAIT_S = 12, 0.2
 """On Windows a virus scanner or a reader may hold a file for a moment; wait about 2.5 s."""
@@ -33,6 +38,36 @@ def write_at(path: Path, offset: int, data: bytes | memoryview) -> None:
             view = view[os.write(handle, view) :]
     finally:
         os.close(handle)
+
+
+def write_past_cache(path: Path, offset: int, data: memoryview) -> None:
+    """As `write_at`, but not through memory that the system keeps of the file, if it can do that.
+
+    Much that is written once is on disk sooner so, and nothing else has to make room for it.
+
+    Args:
+        path: the file.
+        offset: a multiple of PAGE.
+        data: a multiple of PAGE bytes, which begin at a page of memory.
+    """
+    written = 0
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY | _DIRECT, 0o644)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot
+            raise
+    else:
+        try:
+            os.lseek(handle, offset, os.SEEK_SET)
+            while written < len(data) and written % PAGE == 0:
+                written += os.write(handle, data[written:])
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # one that wants larger pages
+                raise
+        finally:
+            os.close(handle)
+    if written < len(data):
+        write_at(path, offset + written, data[written:])
 
 
 def truncate(path: Path, size: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline.engine import lock
 from pipeline.engine import state as states
-from pipeline.engine.ahead import ahead
+from pipeline.engine.ahead import ahead, read_ahead
 from pipeline.engine.import_result import (
     IDLE,
     DayResult,
@@ -356,6 +356,7 @@ def readers(kind: str) -> Iterator[str]:
 def _batches(source: Source, blocks: Iterator[Lines]) -> Iterator[Batch]:
     """The records of a file, block by block, read ahead where that is possible."""
     reader = source.reader(source.inst_id)
+    blocks = read_ahead(blocks)
     if reader.is_pure:
         yield from (batch for batch, _ in ahead(reader.read, ((lines, None) for lines in blocks)))
     else:

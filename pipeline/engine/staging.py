@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.engine import disk
 from pipeline.engine.ledger import Look, Looker
+from pipeline.engine.spool import Spool
 from pipeline.importers.batch import Batch, Ints
 
 WAITING, JOINING = ".jsonl.importing", ".jsonl.joining"
@@ -48,6 +49,7 @@ class Staging:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.days: list[Staged] = []
+        self._spool = Spool()
         self._number = -1
         self._open: _Open | None = None
 
@@ -56,7 +58,9 @@ class Staging:
         if not batch.rows:
             return
         data = memoryview(batch.out)
-        edges = [0, *(np.flatnonzero(np.diff(day)) + 1).tolist(), batch.rows]
+        edges = [0, batch.rows]
+        if day[0] != day[-1]:  # days only ever go on
+            edges[1:1] = (np.flatnonzero(np.diff(day)) + 1).tolist()
         for first, last in pairwise(edges):
             if int(day[first]) != self._number:
                 self._close()
@@ -68,12 +72,14 @@ class Staging:
     def finish(self) -> list[Staged]:
         """Make the last day durable; returns all days in order."""
         self._close()
+        self._spool.finish()
         if self.days:
             disk.sync_dir(self.folder)
         return self.days
 
     def discard(self) -> None:
         """Remove what waits, and folders that were made for nothing."""
+        self._spool.stop()
         clear(self.folder)
 
     def _begin(self, high_us: int) -> _Open:
@@ -81,13 +87,14 @@ class Staging:
         name = date.fromordinal(_EPOCH + self._number).isoformat()
         path = self.folder / f"{name}{WAITING}"
         disk.remove(path)
+        self._spool.begin(path)
         return _Open(path, 0, Looker(), high_us, high_us)
 
     def _write(self, data: memoryview, rows: int, high_us: int) -> None:
         file = self._open
         if file is None:
             return
-        disk.write_at(file.path, file.looker.size, data)
+        self._spool.take(data)
         file.looker.take(data)
         file.rows += rows
         file.last_us = high_us
@@ -96,7 +103,7 @@ class Staging:
         file = self._open
         if file is None:
             return
-        disk.sync(file.path)
+        self._spool.end()
         day = file.path.name.removesuffix(WAITING)
         staged = Staged(day, file.path, file.rows, file.looker.look, file.first_us, file.last_us)
         self.days.append(staged)

@@ -53,7 +53,7 @@ class Calendar:
 
 @_loops.add
 def _days(clock: Ints, after: int, high: int, day: Ints, reached: Ints) -> int:
-    behind = 0
+    behind = number = until = 0
     for row in range(len(clock)):
         now = clock[row]
         following = clock[row + 1] if row + 1 < len(clock) else after
@@ -63,5 +63,8 @@ def _days(clock: Ints, after: int, high: int, day: Ints, reached: Ints) -> int:
         elif now > high and (now <= high + MAX_JUMP_US or not is_alone):
             high = now
         behind += int(now < high - MAX_JUMP_US)
-        day[row], reached[row] = high // DAY_US, high
+        if high >= until:  # dividing each of them would take longer than all the rest
+            number = high // DAY_US
+            until = (number + 1) * DAY_US
+        day[row], reached[row] = number, high
     return behind

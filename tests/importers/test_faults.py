@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.engine import disk, spool
 from tests.faults import model
 from tests.faults.model import STYLES, Disk, KilledError, Op, Recorder, write_image
 
@@ -53,6 +54,12 @@ def archives(folder: Path) -> list[Path]:
 @pytest.fixture(autouse=True)
 def _raw_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "TOPS", (*model.TOPS, "raw"))
+
+
+@pytest.fixture(autouse=True)
+def _pieces_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Days are a few thousand bytes long here, and are to be written in several pieces."""
+    monkeypatch.setattr(spool, "PIECE_BYTES", disk.PAGE)
 
 
 def one_by_one(vault: Path, archives: list[Path]) -> None:
