@@ -69,12 +69,30 @@ class Loops:
 
 
 def _compiled(function: Callable[..., Any], options: dict[str, Any]) -> Any:
-    njit = importlib.import_module("numba").njit
+    njit = _numba().njit
     every = {"nogil": True, "error_model": "numpy", **options}
     try:
         return njit(cache=True, **every)(function)
     except RuntimeError:  # no folder that could hold the cache may be written to
         return njit(**every)(function)
+
+
+@cache
+def _numba() -> Any:
+    """numba, told that there is no linear algebra.
+
+    It would import scipy.linalg for that where scipy is installed, which takes as long as it does
+    itself; no loop here multiplies matrices.
+    """
+    numba = importlib.import_module("numba")
+    linalg: Any = importlib.import_module("numba.np.linalg")
+    if hasattr(linalg, "ensure_blas"):
+        linalg.ensure_blas = _no_blas
+    return numba
+
+
+def _no_blas() -> None:
+    raise ImportError("not looked for")
 
 
 def at_once(first: Callable[[], T], *others: Callable[[], T]) -> list[T]:

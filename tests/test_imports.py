@@ -182,3 +182,22 @@ def test_the_door_for_python_is_lazy() -> None:
         [sys.executable, "-c", DOOR], cwd=REPO, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+LOOPS = (
+    "import sys\n"
+    "import numpy as np\n"
+    "from pipeline.importers.days import Calendar\n"
+    "day, _ = Calendar().days(np.array([86_400_000_000], np.int64), -1)\n"
+    "assert day.tolist() == [1]\n"
+    "assert 'numba' in sys.modules\n"
+    "assert 'scipy.linalg' not in sys.modules\n"
+)
+
+
+def test_compiled_loops_do_not_wait_for_linear_algebra() -> None:
+    """Loading numba does not load scipy.linalg, which would take as long again."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOOPS], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
