@@ -80,8 +80,10 @@ MARKETS = (
 )
 """Instruments, and the feeds that they have."""
 Markets = Sequence[tuple[Instrument, tuple[str, ...]]]
-QUICK = tuple(dict.fromkeys(MARKETS))
-"""Each of these once."""
+WHOLLY_SLOW = ((SWAP, MARKET), (UNTIMED, MARKET), (INVERSE, MARKET), (UNTIMED, ("trades", "books")))
+"""Whose feeds, and whose market with other feeds, are among the others."""
+QUICK = tuple(each for each in dict.fromkeys(MARKETS) if each not in WHOLLY_SLOW)
+"""Each of the others once."""
 
 
 def positions(rng: random.Random, whole: Positions, count: int) -> tuple[Positions, ...]:
