@@ -19,7 +19,7 @@ from .world import Grain, assert_same, difference, grain, kind_of, sizes
     "instrument", [SWAP, PLAIN, UNTIMED, TAPE], ids=["okx", "plain", "untimed", "tape"]
 )
 @pytest.mark.parametrize(
-    "lines_a_run", [14, *(pytest.param(few, marks=pytest.mark.slow) for few in (3, 6))]
+    "lines_a_run", [20, *(pytest.param(few, marks=pytest.mark.slow) for few in (3, 6))]
 )
 def test_line_by_line(instrument: Instrument, lines_a_run: int, new_world: NewWorld) -> None:
     """A run whenever a few lines have come: nothing is decided by what else is in a block."""
@@ -87,9 +87,9 @@ def test_order_of_arrival(
 
 
 def test_byte_by_byte_in_one_vault(new_world: NewWorld) -> None:
-    """A dozen lines that arrive a byte or a few at a time, with a run of a raw stage after each."""
+    """A few lines that arrive a byte or a few at a time, with a run of a raw stage after each."""
     stock = stock_of(6, SWAP, 30)
-    content = {name: data[:1400] for name, data in stock.content().items()}
+    content = {name: data[:900] for name, data in stock.content().items()}
     batch, world = new_world(), new_world()
     batch.put(content)
     batch.run()
