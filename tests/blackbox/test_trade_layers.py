@@ -233,9 +233,7 @@ def invented_judges(invented: Path) -> dict[str, Judge]:
 
 @every_file
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_invented(
-    invented: Path, invented_judges: dict[str, Judge], case: Case, file: str
-) -> None:
+def test_invented(invented: Path, invented_judges: dict[str, Judge], case: Case, file: str) -> None:
     """Each case, read in two runs."""
     judge = invented_judges[case.name]
     assert_file(invented, file, case.instrument, judge, case.published_tick)
