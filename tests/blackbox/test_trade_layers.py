@@ -231,8 +231,23 @@ def invented_judges(invented: Path) -> dict[str, Judge]:
     return {case.name: case.judge(invented) for case in CASES}
 
 
-@every_file
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+EIGHT_DAYS = "OLD-WICKS"
+"""Minutes on end in which next to nothing is traded: for the wicks, and long for the oracles."""
+INVENTED = [
+    pytest.param(
+        case,
+        file,
+        id=f"{case.name}-{file}",
+        marks=[pytest.mark.slow]
+        if case.name == EIGHT_DAYS and file not in ("wicks_5m.jsonl", "footprint")
+        else [],
+    )
+    for case in CASES
+    for file in FILES
+]
+
+
+@pytest.mark.parametrize(("case", "file"), INVENTED)
 def test_invented(invented: Path, invented_judges: dict[str, Judge], case: Case, file: str) -> None:
     """Each case, read in two runs."""
     judge = invented_judges[case.name]
