@@ -85,9 +85,9 @@ def test_a_short_stretch_says_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def vault(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first half hour of three simulated days, with models of two."""
+    """Two simulated days and the beginning of a third, with models of the two."""
     folder = tmp_path_factory.mktemp("models")
-    write_market(folder, days=3, hours=0.5, speed=1.0)
+    write_market(folder, days=3, hours=0.25, speed=0.3)
     settings = "[clusters]\nmin_rows = 200\nmax_age_s = 600\n"
     (folder / "flowvault.toml").write_text(settings, encoding="utf-8")
     done = invoke(folder, "clusters", *NAMES)

@@ -23,6 +23,8 @@ from pipeline.sim import write_market
 
 REPO = Path(__file__).resolve().parents[1]
 NAMES = ("BTC", "ETH", "SOL")
+PATIENCE_S = 240.0
+"""A loaded machine is slow, not wrong."""
 
 
 def beats(*seconds: float | None, closed: int = 0) -> list[Beat]:
@@ -67,7 +69,7 @@ class Reader:
 
     def __getattr__(self, name: str) -> Any:
         def hear(*what: Any) -> None:
-            assert self.is_free.wait(20)
+            assert self.is_free.wait(PATIENCE_S)
             if self.error is not None:
                 raise self.error
             self.heard.append((name, what[0]))
@@ -84,7 +86,7 @@ def test_in_order_and_apart() -> None:
         apart.noted(f"note {number}")
         apart.beat([number])  # type: ignore[list-item]
         apart.failed(number)  # type: ignore[arg-type]
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < PATIENCE_S / 2
     reader.is_free.set()
     apart.close()
 
@@ -105,7 +107,7 @@ def test_a_reader_that_is_gone() -> None:
     apart = Apart(reader, ended.set)
     apart.noted("x")
 
-    assert ended.wait(20)
+    assert ended.wait(PATIENCE_S)
     with pytest.raises(BrokenPipeError):
         apart.close()
 
@@ -153,19 +155,22 @@ def test_a_pipe_that_nobody_reads(tmp_path: Path, *, is_gone: bool) -> None:
         if is_gone:
             follow.stdout.close()
         bars = tmp_path / "derived" / "bars" / "sim" / "perps" / "BTC-USDT-SWAP" / "bars_1m.jsonl"
-        for at in range(100, len(lines), 10):
+        end = len(lines) * 2 // 3 if is_gone else len(lines)
+        for at in range(100, end, 10):
             with path.open("ab") as stream:
-                stream.write(b"".join(lines[at : at + 10]))
+                stream.write(b"".join(lines[at : min(end, at + 10)]))
             time.sleep(0.02)
         if not is_gone:
             minute = json.loads(lines[-1])["ts"]
-            until = time.monotonic() + 40
+            until = time.monotonic() + PATIENCE_S
             while not _has_reached(bars, int(minute)):
                 assert time.monotonic() < until
                 time.sleep(0.05)
             follow.send_signal(signal.SIGTERM)
-        assert follow.wait(40) == is_gone
+        assert follow.wait(PATIENCE_S) == is_gone
         assert follow.stderr.read() == b""
+    with path.open("ab") as stream:
+        stream.write(b"".join(lines[end:]))
     held = bars.read_bytes()
     assert subprocess.run([*command, "run", "--all", *stage], cwd=REPO, check=False).returncode == 0
     whole = bars.read_bytes()
@@ -177,6 +182,9 @@ def _has_reached(bars: Path, ts_ms: int) -> bool:
     """Whether the last bar is that of the minute before a time, or one before without trades."""
     from datetime import datetime
 
-    last = json.loads(bars.read_bytes().splitlines()[-1])["timestamp_utc"]
+    rows = bars.read_bytes().splitlines() if bars.exists() else []
+    if not rows:
+        return False
+    last = json.loads(rows[-1])["timestamp_utc"]
     opened = datetime.fromisoformat(last).timestamp() * 1000
     return opened > ts_ms - 10 * 60_000

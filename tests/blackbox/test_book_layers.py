@@ -47,6 +47,8 @@ JSONL = {
     "orderflow_1m": "orderflow",
 }
 LAYERS = (*PARQUET, *JSONL, "book_gaps")
+STAGES = ("quote", *JSONL.values())
+"""The last stages that these layers are made by."""
 
 every_layer = pytest.mark.parametrize("layer", LAYERS)
 
@@ -193,10 +195,11 @@ class Ran:
 
 
 def run(product: Product, vault: Path, *codes: int) -> Ran:
-    """Bring every layer of every instrument up to date."""
+    """Bring the book layers of every instrument up to date."""
     # the oracle's ladders are whole
     (vault / "flowvault.toml").write_text("[book]\nladder_bps = 1e15\n", encoding="utf-8")
-    outcome = product(vault, "run", "--all", "--json")
+    stages = [word for stage in STAGES for word in ("--stage", stage)]
+    outcome = product(vault, "run", "--all", *stages, "--json")
     assert outcome.code in codes, f"exit {outcome.code}\n{outcome.text}"
     return Ran(vault, outcome)
 

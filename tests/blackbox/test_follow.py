@@ -17,7 +17,7 @@ from .conftest import REPO, MakeVault, Product
 from .equity_files import Market
 
 DAYS = ("2025-06-05", "2025-06-06")
-PATIENCE_S = 60
+PATIENCE_S = 240
 LEFT_OUT = ("raw", "state")
 
 

@@ -177,7 +177,7 @@ def shown(vault: Path, layer: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("slices", "count"), [(3, 40_000), pytest.param(7, 100_000, marks=pytest.mark.slow)]
+    ("slices", "count"), [(2, 20_000), pytest.param(7, 100_000, marks=pytest.mark.slow)]
 )
 def test_queries_beside_a_killed_run_see_committed_rows_only(
     new_vault: MakeVault, slices: int, count: int

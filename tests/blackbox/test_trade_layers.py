@@ -161,9 +161,9 @@ def test_captures(
 # -- simulated days ----------------------------------------------------------------
 
 
-def simulated_days(product: Product, vault: Path, days: int) -> Judge:
+def simulated_days(product: Product, vault: Path, days: int, speed: str) -> Judge:
     """Write a simulated market, run over it, and judge its trades."""
-    made = product(vault, "demo", "--trades-only", "--days", str(days), "--speed", "0.5")
+    made = product(vault, "demo", "--trades-only", "--days", str(days), "--speed", speed)
     assert made.code == 0, made.text
     run(product, vault)
     return judge_with(vault, SIMULATED)
@@ -171,9 +171,9 @@ def simulated_days(product: Product, vault: Path, days: int) -> Judge:
 
 @pytest.fixture(scope="module")
 def two_days(new_vault: MakeVault, product: Product) -> tuple[Path, Judge]:
-    """Two whole days of a trade every other second."""
+    """Two whole days of a trade every fifth second."""
     vault = new_vault("two-days")
-    return vault, simulated_days(product, vault, 2)
+    return vault, simulated_days(product, vault, 2, "0.2")
 
 
 @every_file
@@ -185,9 +185,9 @@ def test_simulated_days(two_days: tuple[Path, Judge], file: str) -> None:
 
 @pytest.fixture(scope="module")
 def ten_days(new_vault: MakeVault, product: Product) -> tuple[Path, Judge]:
-    """Ten days: wicks expire, the distribution of VPIN is full."""
+    """Ten days of a trade every other second: wicks expire, the distribution of VPIN is full."""
     vault = new_vault("ten-days")
-    return vault, simulated_days(product, vault, 10)
+    return vault, simulated_days(product, vault, 10, "0.5")
 
 
 @pytest.mark.slow
@@ -225,11 +225,32 @@ def assert_written_so_far(vault: Path, case: Case) -> None:
         assert found == wanted, f"{file} of {case.name} before the last trades"
 
 
-@every_file
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_invented(invented: Path, case: Case, file: str) -> None:
+@pytest.fixture(scope="module")
+def invented_judges(invented: Path) -> dict[str, Judge]:
+    """Their trades, judged once."""
+    return {case.name: case.judge(invented) for case in CASES}
+
+
+EIGHT_DAYS = "OLD-WICKS"
+"""Minutes on end in which next to nothing is traded: for the wicks, and long for the oracles."""
+INVENTED = [
+    pytest.param(
+        case,
+        file,
+        id=f"{case.name}-{file}",
+        marks=[pytest.mark.slow]
+        if case.name == EIGHT_DAYS and file not in ("wicks_5m.jsonl", "footprint")
+        else [],
+    )
+    for case in CASES
+    for file in FILES
+]
+
+
+@pytest.mark.parametrize(("case", "file"), INVENTED)
+def test_invented(invented: Path, invented_judges: dict[str, Judge], case: Case, file: str) -> None:
     """Each case, read in two runs."""
-    judge = case.judge(invented)
+    judge = invented_judges[case.name]
     assert_file(invented, file, case.instrument, judge, case.published_tick)
 
 

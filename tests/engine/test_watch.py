@@ -12,7 +12,7 @@ import watchfiles
 
 from pipeline.engine.watch import Watch
 
-PATIENCE_S = 20.0
+PATIENCE_S = 240.0
 
 
 class Told:

@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .forks import Forks, Worker
+from .forks import PATIENCE_S, Forks, Worker
 from .workload import STAGES, Raw, grow
 
-PATIENCE_S = 40.0
 ONLY = tuple(word for name in STAGES for word in ("--stage", name))
 
 

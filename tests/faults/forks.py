@@ -8,11 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-PATIENCE_S = 120
-"""A loaded machine is slow, not wrong."""
+PATIENCE_S = 240
+"""A loaded machine is slow, not wrong; a virtual one may stand still for a minute."""
 REPO = Path(__file__).resolve().parents[2]
 
 
@@ -60,7 +61,7 @@ class Forks:
             self.wait(pid)
         assert self._server.stdin is not None
         self._server.stdin.close()
-        self._server.wait(timeout=10)
+        self._server.wait(timeout=PATIENCE_S)
         assert self._server.stdout is not None
         self._server.stdout.close()
 
@@ -101,6 +102,13 @@ class Worker:
         """Kill -9; the status, which is 0 if the worker was quicker."""
         os.kill(self.pid, signal.SIGKILL)
         return self.wait()
+
+    def until_told(self, word: str) -> None:
+        """Wait until it has printed something."""
+        until = time.monotonic() + PATIENCE_S
+        while word not in self.read():
+            assert time.monotonic() < until, f"no {word!r}: {self.words}"
+            time.sleep(0.002)
 
     def wait(self) -> int:
         """Wait for the end; a traceback is never an acceptable last word."""

@@ -72,7 +72,7 @@ def small_disk(scratch: Path) -> Iterator[Path]:
     if done.returncode:
         pytest.skip(f"cannot mount here: {done.stderr.decode().strip()}")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)  # noqa: S607
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # noqa: S607
 
 
 def _resize(folder: Path, pages: int) -> None:

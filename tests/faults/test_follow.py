@@ -204,6 +204,9 @@ def test_runs_beside_it(forks: Forks, scratch: Path, truth: Truth) -> None:
         statuses.append(run.wait())
         assert statuses[-1] in (0, 75) or "records were bad" in run.words, run.words
         time.sleep(0.1)
+    while 0 not in statuses and len(statuses) < 100:
+        run = forks.start("cli", argv=["--vault", str(vault), *RUN])
+        statuses.append(run.wait())
     assert 0 in statuses
     finish(worker, truth, vault, f"beside {len(statuses)} runs")
 

@@ -64,15 +64,17 @@ def test_random_kills(forks: Forks, scratch: Path, wanted: Tree, kills: int) -> 
         finished += 1
 
 
-@pytest.mark.parametrize("share", [0.3, 0.8])
+@pytest.mark.parametrize("share", [0.3, pytest.param(0.8, marks=pytest.mark.slow)])
 def test_a_run_that_ends_between_two_stages(scratch: Path, wanted: Tree, share: float) -> None:
     """Some stages have committed what is new, the others have not; more data comes meanwhile."""
     content = stock(SEED, TRADES).content()
+    half = scratch / "half"
+    half.mkdir()
+    grow(half, content, share / 2)
+    run(half)
     for count in range(len(NAMES) + 1):
         vault = scratch / f"v{count}"
-        vault.mkdir()
-        grow(vault, content, share / 2)
-        run(vault)
+        shutil.copytree(half, vault)
         grow(vault, content, share)
         run(vault, NAMES[:count])
         grow(vault, content, 1.0)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from .forks import Forks
+from .forks import PATIENCE_S, Forks
 from .sims import Arena
 from .workload import RUN, copy_vault, grow
 
@@ -30,7 +30,6 @@ CALLS = (
 )
 FAULTS = ("error=ENOSPC", "error=EIO", "signal=KILL")
 _OK, _DISK, _KILLED = 0, 74, -9
-_PATIENCE_S = 20
 
 
 class Strace:
@@ -58,7 +57,7 @@ class Strace:
         assert "attached" in said, said
         self.gate.write_bytes(b"")
         status = worker.wait()
-        tracer.wait(timeout=_PATIENCE_S)
+        tracer.wait(timeout=PATIENCE_S)
         tracer.stderr.close()
         self.words = worker.words
         return status, self.log.read_text(encoding="utf-8", errors="replace")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import random
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -269,11 +268,8 @@ def test_mistakes_are_noticed(
 def test_two_at_once(forks: Forks, scratch: Path) -> None:
     """While one holds the lock another command leaves with 75; a dead holder's lock is free."""
     small.write(scratch, FIRST)
-    told = scratch / "told"
-    holder = forks.start("hold_tables", vault=scratch, told=told)
-    until = time.monotonic() + 10
-    while not told.exists() and time.monotonic() < until:
-        time.sleep(0.002)
+    holder = forks.start("hold_tables", vault=scratch)
+    holder.until_told("held")
     second = forks.start("cli", argv=["--vault", str(scratch), "broker_map"])
     assert second.wait() == 75, second.words
     assert f"process {holder.pid} " in second.words

@@ -18,7 +18,9 @@ from .world import Grain, assert_same, difference, grain, kind_of, sizes
 @pytest.mark.parametrize(
     "instrument", [SWAP, PLAIN, UNTIMED, TAPE], ids=["okx", "plain", "untimed", "tape"]
 )
-@pytest.mark.parametrize("lines_a_run", [6, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "lines_a_run", [20, *(pytest.param(few, marks=pytest.mark.slow) for few in (3, 6))]
+)
 def test_line_by_line(instrument: Instrument, lines_a_run: int, new_world: NewWorld) -> None:
     """A run whenever a few lines have come: nothing is decided by what else is in a block."""
     stock = stock_of(4, instrument, 30)
@@ -44,22 +46,36 @@ def test_line_by_line(instrument: Instrument, lines_a_run: int, new_world: NewWo
 
 
 @pytest.mark.parametrize(
-    "instrument", [SWAP, UNTIMED, COIN, TAPE], ids=["okx", "binance", "coinbase", "tape"]
+    ("instrument", "kinds", "every"),
+    [
+        pytest.param(SWAP, AWAITED, False, id="okx"),
+        pytest.param(TAPE, AWAITED, False, id="tape"),
+        pytest.param(UNTIMED, MARKET, False, id="binance"),
+        pytest.param(COIN, MARKET, False, id="coinbase"),
+        *(
+            pytest.param(each, kinds, every, marks=pytest.mark.slow)
+            for each, kinds, every in (
+                *((UNTIMED, AWAITED, False), (COIN, AWAITED, False)),
+                *((each, MARKET, True) for each in (SWAP, UNTIMED, COIN, TAPE)),
+            )
+        ),
+    ],
 )
-@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_order_of_arrival(instrument: Instrument, every: bool, new_world: NewWorld) -> None:
+def test_order_of_arrival(
+    instrument: Instrument, kinds: tuple[str, ...], every: bool, new_world: NewWorld
+) -> None:
     """Whole feeds that come one after the other; of the others a byte is there.
 
     So that each comes first once and last once; the feeds of the market in every order.
     """
-    stock = stock_of(8, instrument, kinds=MARKET if every else AWAITED)
+    stock = stock_of(8, instrument, kinds=kinds)
     content = stock.content()
     batch = new_world(instrument)
     batch.put(content)
     batch.run()
-    kinds = tuple(sizes(content))
-    turned = [kinds[place:] + kinds[:place] for place in range(len(kinds))]
-    for order in itertools.permutations(kinds) if every else turned:
+    found = tuple(sizes(content))
+    turned = [found[place:] + found[:place] for place in range(len(found))]
+    for order in itertools.permutations(found) if every else turned:
         world = new_world(instrument)
         for kind in order:
             world.grow_feed(content, kind, 0, 1)
@@ -71,9 +87,9 @@ def test_order_of_arrival(instrument: Instrument, every: bool, new_world: NewWor
 
 
 def test_byte_by_byte_in_one_vault(new_world: NewWorld) -> None:
-    """A dozen lines that arrive a byte or a few at a time, with a run of a raw stage after each."""
+    """A few lines that arrive a byte or a few at a time, with a run of a raw stage after each."""
     stock = stock_of(6, SWAP, 30)
-    content = {name: data[:1400] for name, data in stock.content().items()}
+    content = {name: data[:900] for name, data in stock.content().items()}
     batch, world = new_world(), new_world()
     batch.put(content)
     batch.run()

@@ -80,8 +80,10 @@ MARKETS = (
 )
 """Instruments, and the feeds that they have."""
 Markets = Sequence[tuple[Instrument, tuple[str, ...]]]
-QUICK = tuple(dict.fromkeys(MARKETS))
-"""Each of these once."""
+WHOLLY_SLOW = ((SWAP, MARKET), (UNTIMED, MARKET), (INVERSE, MARKET), (UNTIMED, ("trades", "books")))
+"""Whose feeds, and whose market with other feeds, are among the others."""
+QUICK = tuple(each for each in dict.fromkeys(MARKETS) if each not in WHOLLY_SLOW)
+"""Each of the others once."""
 
 
 def positions(rng: random.Random, whole: Positions, count: int) -> tuple[Positions, ...]:
@@ -105,12 +107,14 @@ def positions(rng: random.Random, whole: Positions, count: int) -> tuple[Positio
     return (*found, whole)
 
 
-def cases(count: int, seed: int, markets: Markets) -> Iterator[tuple[Stock, list[Case]]]:
+def cases(
+    count: int, seed: int, markets: Markets, trades: int
+) -> Iterator[tuple[Stock, list[Case]]]:
     """Stocks, each with a few ways of cutting it."""
     rng = random.Random(seed)
     for index in range(0, count, EACH):
         instrument, kinds = markets[index // EACH % len(markets)]
-        stock = stock_of(seed * 1000 + index // EACH, instrument, kinds=kinds)
+        stock = stock_of(seed * 1000 + index // EACH, instrument, trades, kinds)
         whole = sizes(stock.content())
         part_rows = rng.choice((None, 7, 16, 64))
         found = []
@@ -127,10 +131,10 @@ def cases(count: int, seed: int, markets: Markets) -> Iterator[tuple[Stock, list
 
 
 def outcomes(
-    new_world: NewWorld, count: int, seed: int, markets: Markets = MARKETS
+    new_world: NewWorld, count: int, seed: int, markets: Markets = MARKETS, trades: int = 80
 ) -> Iterator[Outcome]:
     """Run every case, and its stock once in one go."""
-    for stock, found in cases(count, seed, markets):
+    for stock, found in cases(count, seed, markets, trades):
         content = stock.content()
         with grain(Grain(part_rows=found[0].fine.part_rows)):
             batch = new_world(stock.instrument)
@@ -154,7 +158,7 @@ def outcomes(
 @pytest.fixture(scope="module")
 def cuttings(new_world: NewWorld) -> list[Outcome]:
     """Random cuttings of every market, run once for all stages."""
-    return list(outcomes(new_world, EACH * len(QUICK), 1, QUICK))
+    return list(outcomes(new_world, EACH * len(QUICK), 1, QUICK, trades=50))
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -280,7 +280,7 @@ COMMON = settings(
 
 class TestVaults(Vaults.TestCase):  # type: ignore[valid-type, misc]
     settings = settings(
-        COMMON, max_examples=36, derandomize=True, phases=[Phase.explicit, Phase.generate]
+        COMMON, max_examples=24, derandomize=True, phases=[Phase.explicit, Phase.generate]
     )
 
 

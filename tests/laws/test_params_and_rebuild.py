@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import msgspec
 import pytest
 
 from pipeline import stages
-from pipeline.engine.runner import run_stage
+from pipeline.engine.rebuild import rebuild_stage
+from pipeline.engine.runner import Vault, run_stage
 from pipeline.errors import DataError, StateError
+from pipeline.instrument import Instrument
 
 from .conftest import NewWorld
 from .feeds import make_all
@@ -83,6 +86,14 @@ PARAMS = [
 ]
 
 
+def seeds(first: int, end: int, *, quick: int) -> list[Any]:
+    """Seeds, of which all but the first few are for the slow suite."""
+    return [
+        pytest.param(seed, marks=[] if seed < first + quick else [pytest.mark.slow])
+        for seed in range(first, end)
+    ]
+
+
 def assert_same(found: Tree, wanted: Tree) -> None:
     """Equal trees."""
     message = difference(found, wanted)
@@ -146,20 +157,33 @@ def test_writing_a_default_down_is_no_change(new_world: NewWorld) -> None:
     world.run()
 
 
-@pytest.mark.parametrize("stage", [pytest.param(s, id=s.name) for s in chain()])
-def test_a_new_version_of_a_stage_needs_a_rebuild(stage: AnyStage, new_world: NewWorld) -> None:
-    """The code's version is part of the state: other code does not go on from its carry."""
-    instrument = home(stage)
-    world = new_world(instrument)
-    world.put(make_all(instrument, 22, 30).content())
-    world.run()
-    from pipeline.engine.runner import Vault
+@pytest.fixture(scope="module")
+def up_to_date(new_world: NewWorld) -> Callable[[Instrument], World]:
+    """By instrument, a vault in which every stage has run; whoever looks must not change it."""
 
+    @cache
+    def run(instrument: Instrument) -> World:
+        world = new_world(instrument)
+        world.put(make_all(instrument, 22, 30).content())
+        world.run()
+        return world
+
+    return run
+
+
+@pytest.mark.parametrize("stage", [pytest.param(s, id=s.name) for s in chain()])
+def test_a_new_version_of_a_stage_needs_a_rebuild(
+    stage: AnyStage, up_to_date: Callable[[Instrument], World]
+) -> None:
+    """The code's version is part of the state: other code does not go on from its carry."""
+    world = up_to_date(home(stage))
+    before = world.stamps()
     newer = dataclasses.replace(stage, version=stage.version + 1)
     with pytest.raises(StateError, match="rebuild") as caught:
-        run_stage(Vault.open(world.root), newer, instrument)
+        run_stage(Vault.open(world.root), newer, world.instrument)
     assert caught.value.status == 65
     assert f"version {stage.version}" in str(caught.value)
+    assert world.stamps() == before
 
 
 def test_a_changed_contract_size_needs_a_rebuild(new_world: NewWorld) -> None:
@@ -179,9 +203,6 @@ def test_what_stands_on_a_rebuilt_layer_must_be_rebuilt_too(new_world: NewWorld)
     world = new_world()
     world.put(make_all(SWAP, 22, 30).content())
     world.run()
-    from pipeline.engine.rebuild import rebuild_stage
-    from pipeline.engine.runner import Vault
-
     first = chain()[0]
     rebuild_stage(Vault.open(world.root), first, SWAP)
     for stage in world.chain:
@@ -189,7 +210,7 @@ def test_what_stands_on_a_rebuilt_layer_must_be_rebuilt_too(new_world: NewWorld)
             assert_refused(world, stage)
 
 
-@pytest.mark.parametrize("seed", [31, 32])
+@pytest.mark.parametrize("seed", [31, pytest.param(32, marks=pytest.mark.slow)])
 def test_a_rebuild_without_late_trades_gives_the_same_bytes(seed: int, new_world: NewWorld) -> None:
     """Dirt, duplicates, gaps, held and future records: a rebuild is the run again."""
     world = new_world()
@@ -213,7 +234,7 @@ def reordered(lines: list[Line]) -> bytes:
     return b"".join(line.data for line in in_their_minutes(lines))
 
 
-@pytest.mark.parametrize("seed", range(41, 47))
+@pytest.mark.parametrize("seed", seeds(41, 47, quick=3))
 def test_a_rebuild_puts_late_trades_into_their_minute(seed: int, new_world: NewWorld) -> None:
     """As a batch over a file in which each late line stands at the end of its minute."""
     stock = make(SWAP, seed, 150, LATE_ONLY)
@@ -234,7 +255,7 @@ def test_a_rebuild_puts_late_trades_into_their_minute(seed: int, new_world: NewW
     assert not world.tree("quarantine")
 
 
-@pytest.mark.parametrize("seed", range(51, 55))
+@pytest.mark.parametrize("seed", seeds(51, 55, quick=2))
 @pytest.mark.parametrize("pieces", [1, 4])
 def test_runs_go_on_from_a_rebuild(seed: int, pieces: int, new_world: NewWorld) -> None:
     """New data behind a rebuild: rows as if the first part had come in order; later ones late."""

@@ -378,7 +378,9 @@ def test_a_rule_of_ones_own_takes_the_place_of_one_that_ships() -> None:
 # -- windows --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 2))]
+)
 def test_any_windows_give_the_same_rows(seed: int) -> None:
     rng = random.Random(seed)
 

@@ -676,7 +676,9 @@ def assert_like(rows: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> Non
         {"window": 30, "window_min": 5, "atr_period": 3, "slope_bars": 6, "drift_slope": 0.6},
     ],
 )
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(each, marks=pytest.mark.slow) for each in (2, 3))]
+)
 def test_beside_a_plain_loop_in_any_windows(seed: int, params: dict[str, Any]) -> None:
     rng = random.Random(seed)
     bars = {f"bars_{n}": drawn_bars(rng, s, 900 * MINUTE_US // s) for n, s in TIMEFRAMES.items()}
