@@ -45,6 +45,11 @@ class Loops:
         self._options[function.__name__] = {"_nrt": False}
         return self.add(function)
 
+    def add_small(self, function: F) -> F:
+        """As `add_lean`, for a function whose machine code is to become part of its callers'."""
+        self._options[function.__name__] = {"_nrt": False, "forceinline": True}
+        return self.add(function)
+
     def add_inlined(self, function: F) -> F:
         """As `add_lean`, for a small function that is written out wherever it is called.
 

@@ -3,7 +3,9 @@
 A row is converted here only if all that matters in it is written in the usual way; every other
 row is left to `careful`, which has the last word. Digits are copied as they stand; only times
 become numbers. Eight characters are one word, so that a run of digits is measured, and a text
-copied, eight at a time.
+copied, eight at a time. Most rows are written like one a little before them: the same bytes in the
+same places but for the digits. Where the fields of such a row begin and end is known without
+reading it from left to right, and only what depends on its digits has to be looked at.
 
 A plan is one array of integers, because passing many arrays on costs more than the work itself:
 the numbers named below, then the kind of each column, the kept columns, three numbers a word
@@ -40,7 +42,7 @@ AUTO, SECONDS, MILLIS, MICROS, NANOS = range(5)
 COLUMNS, KEPT, WORDS, PARTS, SAME_AT, SAME_LENGTH, UNIT, TABLES = range(8)
 """Places of the first numbers of a plan; TABLES is where its tables begin."""
 
-PAD = 32
+PAD = 144
 """How many line ends must follow the rows, and bytes any text of a plan."""
 
 _loops = Loops(globals())
@@ -56,6 +58,9 @@ _BAD = -1
 _NOTHING, _ONE, _SEVEN, _TOP = (np.uint64(number) for number in (0, 1, 7, 56))
 _ZEROS, _ABOVE_NINE = np.uint64(0x3030303030303030), np.uint64(0x7676767676767676)
 _HIGH, _ONES = np.uint64(0x8080808080808080), np.uint64(0x0101010101010101)
+_WINDOW, _WORD, _MOST_WINDOWS, _SHAPES = 64, 8, 2, 64
+_GATHER, _MIX = np.uint64(0x0102040810204080), np.uint64(0x9E3779B97F4A7C15)
+_SLOT, _LOW_BITS = np.uint64(58), np.uint64(0x7F7F7F7F7F7F7F7F)
 _PAIRS, _BYTE, _SHORT, _HALF = (np.uint64(number) for number in (10, 8, 16, 32))
 _KEEP = np.uint64(0x000000FF000000FF)
 _LOW_PAIRS, _HIGH_PAIRS = np.uint64(0x000F424000000064), np.uint64(0x0000271000000001)
@@ -116,7 +121,7 @@ def convert(
     return Converted(out, end[:rows], kept[:, :rows], odd[:odds], lines, others)
 
 
-@_loops.add_lean
+@_loops.add_small
 def _digits(wide: Words, at: int) -> tuple[int, Any]:
     """How many digits stand from a place on, up to 24, and something if not all are zeros."""
     count, seen = 0, _NOTHING
@@ -131,7 +136,7 @@ def _digits(wide: Words, at: int) -> tuple[int, Any]:
     return count, seen
 
 
-@_loops.add_lean
+@_loops.add_small
 def _eight(wide: Words, at: int) -> int:
     """The number of eight digits."""
     word = wide[at] - _ZEROS
@@ -140,7 +145,7 @@ def _eight(wide: Words, at: int) -> int:
     return int(word >> _HALF)
 
 
-@_loops.add_lean
+@_loops.add_small
 def _decimal_end(text: Bytes, wide: Words, at: int, may_be_zero: bool) -> int:
     """End of a plain decimal, above zero unless it may be; -1 for anything else."""
     whole, seen = _digits(wide, at)
@@ -157,7 +162,7 @@ def _decimal_end(text: Bytes, wide: Words, at: int, may_be_zero: bool) -> int:
     return at if may_be_zero or seen != _NOTHING else _BAD
 
 
-@_loops.add_lean
+@_loops.add_small
 def _integer_end(text: Bytes, wide: Words, at: int) -> int:
     """End of 1 to 18 digits without zeros before them; -1 for anything else."""
     digits, _ = _digits(wide, at)
@@ -166,7 +171,7 @@ def _integer_end(text: Bytes, wide: Words, at: int) -> int:
     return at + digits
 
 
-@_loops.add_lean
+@_loops.add_small
 def _plain_end(text: Bytes, at: int, stop: int) -> int:
     """End of a text of printable ASCII without quotes and backslashes; -1 for anything else."""
     while True:
@@ -178,7 +183,7 @@ def _plain_end(text: Bytes, at: int, stop: int) -> int:
         at += 1
 
 
-@_loops.add_lean
+@_loops.add_small
 def _skip_end(text: Bytes, wide: Words, at: int, stop: int) -> int:
     """The same for a field that does not matter, which mostly is a number."""
     digits, _ = _digits(wide, at)
@@ -189,7 +194,7 @@ def _skip_end(text: Bytes, wide: Words, at: int, stop: int) -> int:
     return _plain_end(text, at, stop)
 
 
-@_loops.add_lean
+@_loops.add_small
 def _two(text: Bytes, at: int) -> int:
     """The number of two digits, or a negative one."""
     tens, ones = int(text[at]) - _ZERO, int(text[at + 1]) - _ZERO
@@ -198,7 +203,7 @@ def _two(text: Bytes, at: int) -> int:
     return tens * _TEN + ones
 
 
-@_loops.add_lean
+@_loops.add_small
 def _days(year: int, month: int, day: int) -> int:
     """Days since 1970 of a date."""
     # in years that begin in March the months' lengths follow a rule
@@ -210,7 +215,7 @@ def _days(year: int, month: int, day: int) -> int:
     return past + (153 * month + 2) // 5 + day - 1 - _DAYS_TO_1970
 
 
-@_loops.add_lean
+@_loops.add_small
 def _fraction(text: Bytes, at: int, value: int, places: int) -> tuple[int, int]:
     """End of a number's decimals, if any, and the number with so many of them; end -1 if none."""
     if text[at] == _POINT:
@@ -229,7 +234,7 @@ def _fraction(text: Bytes, at: int, value: int, places: int) -> tuple[int, int]:
     return at, value
 
 
-@_loops.add_lean
+@_loops.add_small
 def _iso(text: Bytes, at: int) -> tuple[int, int]:  # noqa: PLR0911  (compiled)
     """End and microseconds since 1970 of "2024-03-06 12:00:00[.123456789][Z]"; end -1 if none."""
     year = _two(text, at) * 100 + _two(text, at + 2)
@@ -259,7 +264,7 @@ def _iso(text: Bytes, at: int) -> tuple[int, int]:  # noqa: PLR0911  (compiled)
     return at, value
 
 
-@_loops.add_lean
+@_loops.add_small
 def _time(text: Bytes, wide: Words, at: int, unit: int) -> tuple[int, int]:
     """End and microseconds since 1970 of a time; end -1 for what is not written as usual."""
     if text[at + 4] == _MINUS:
@@ -282,7 +287,7 @@ def _time(text: Bytes, wide: Words, at: int, unit: int) -> tuple[int, int]:
     return _BAD, 0
 
 
-@_loops.add_lean
+@_loops.add_small
 def _word(
     text: Bytes, at: int, plan: Places, texts: Bytes, word: int, size: int
 ) -> tuple[int, int]:
@@ -306,7 +311,7 @@ def _word(
     return _BAD, 0
 
 
-@_loops.add_lean
+@_loops.add_small
 def _is_same(text: Bytes, at: int, end: int, plan: Places, texts: Bytes) -> bool:
     """Whether a field is the instrument."""
     first, length = plan[SAME_AT], plan[SAME_LENGTH]
@@ -318,7 +323,7 @@ def _is_same(text: Bytes, at: int, end: int, plan: Places, texts: Bytes) -> bool
     return True
 
 
-@_loops.add_lean
+@_loops.add_small
 def _row(  # noqa: C901, PLR0912  (one loop over columns, faster in one piece)
     text: Bytes, wide: Words, at: int, plan: Places, texts: Bytes, spans: Places, values: Ints
 ) -> int:
@@ -362,7 +367,128 @@ def _row(  # noqa: C901, PLR0912  (one loop over columns, faster in one piece)
     return -at - 3 if is_other else at + 1
 
 
-@_loops.add_lean
+@_loops.add_small
+def _others(wide: Words, at: int) -> Any:
+    """Which of 64 bytes are no digits, a bit for each, the first byte's the lowest."""
+    found = _NOTHING
+    for place in range(_WORD):
+        word = wide[at + _WORD * place] ^ _ZEROS
+        other = (((word & _LOW_BITS) + _ABOVE_NINE) | word) & _HIGH
+        found |= (((other >> _SEVEN) * _GATHER) >> _TOP) << np.uint64(_WORD * place)
+    return found
+
+
+@_loops.add_small
+def _known(  # noqa: C901  (one loop over columns, faster in one piece)
+    text: Bytes,
+    wide: Words,
+    at: int,
+    plan: Places,
+    texts: Bytes,
+    shapes: Words,
+    facts: Places,
+    meanings: Ints,
+    slot: int,
+    spans: Places,
+    values: Ints,
+) -> int:
+    """Place behind a row that is written like one before it; -1 if it must be read like any other.
+
+    Args:
+        text: the rows.
+        wide: the same as words.
+        at: where the row starts.
+        plan: see above.
+        texts: of the plan.
+        shapes: by slot, which bytes of a row are no digits, then for every eight bytes their values
+            and which of them matter.
+        facts: by slot, length of the row, how many times eight bytes that is, and the spans of its
+            columns.
+        meanings: by slot and column, of the words.
+        slot: of the row whose bytes that are no digits stand in the same places.
+        spans: the spans of the columns, which are filled in.
+        values: the values of the columns, the same.
+    """
+    columns, differing = plan[COLUMNS], _NOTHING
+    for place in range(facts[slot, 1]):
+        word = _MOST_WINDOWS + 2 * place
+        differing |= (wide[at + _WORD * place] ^ shapes[slot, word]) & shapes[slot, word + 1]
+    if differing != _NOTHING:
+        return _BAD
+    for column in range(columns):
+        first, last = at + facts[slot, 2 + 2 * column], at + facts[slot, 3 + 2 * column]
+        spans[2 * column], spans[2 * column + 1] = first, last
+        kind = plan[TABLES + column]
+        if kind == DECIMAL:
+            if text[first] == _ZERO and not _is_above_zero(text, wide, first, last):
+                return _BAD
+        elif kind == INTEGER:
+            if text[first] == _ZERO and last - first > 1:
+                return _BAD
+        elif kind == TIME:
+            end, values[column] = _time(text, wide, first, plan[UNIT])
+            if end != last:
+                return _BAD
+        elif kind in (SIDE, FLAG):
+            values[column] = meanings[slot, column]
+        elif kind == SAME and not _is_same(text, first, last, plan, texts):
+            return _BAD
+    return at + int(facts[slot, 0])
+
+
+@_loops.add_small
+def _is_above_zero(text: Bytes, wide: Words, first: int, last: int) -> bool:
+    """Whether a decimal that begins with a zero is 0.00000001 to 0.99999999; no other is told."""
+    fraction = last - first - 2
+    if fraction <= 0 or fraction > _WORD or text[first + 1] != _POINT:
+        return False
+    up = np.uint64(8 * (_WORD - fraction))
+    return bool(((wide[first + 2] ^ _ZEROS) << up) != _NOTHING)
+
+
+@_loops.add_small
+def _learn(
+    text: Bytes,
+    wide: Words,
+    at: int,
+    end: int,
+    windows: int,
+    plan: Places,
+    shapes: Words,
+    facts: Places,
+    meanings: Ints,
+    slot: int,
+    spans: Places,
+    values: Ints,
+) -> None:
+    """Keep how a row that was read is written, unless there is a word with digits in it."""
+    columns, length = plan[COLUMNS], end - at
+    facts[slot, 0] = 0
+    if length > _WINDOW * windows:
+        return
+    for column in range(columns):
+        kind = plan[TABLES + column]
+        first, last = spans[2 * column], spans[2 * column + 1]
+        if kind in (SIDE, FLAG):
+            for place in range(first, last):
+                if 0 <= int(text[place]) - _ZERO <= _NINE:
+                    return
+            meanings[slot, column] = values[column]
+        facts[slot, 2 + 2 * column], facts[slot, 3 + 2 * column] = first - at, last - at
+    words = (length + _WORD - 1) // _WORD
+    for place in range(words):
+        word = wide[at + _WORD * place]
+        digit = word ^ _ZEROS
+        other = ((((digit & _LOW_BITS) + _ABOVE_NINE) | digit) & _HIGH) >> _SEVEN
+        care = (other << np.uint64(8)) - other
+        if length - _WORD * place < _WORD:
+            care &= (_ONE << np.uint64(8 * (length - _WORD * place))) - _ONE
+        shapes[slot, _MOST_WINDOWS + 2 * place] = word
+        shapes[slot, _MOST_WINDOWS + 2 * place + 1] = care
+    facts[slot, 0], facts[slot, 1] = length, words
+
+
+@_loops.add_small
 def _put(target: Words, at: int, source: Words, first: int, last: int) -> int:
     """Copy bytes, eight at a time; up to seven more are written, and overwritten later."""
     place = at
@@ -373,7 +499,7 @@ def _put(target: Words, at: int, source: Words, first: int, last: int) -> int:
     return at
 
 
-@_loops.add_lean
+@_loops.add_small
 def _put_digits(out: Bytes, at: int, value: int, digits: int) -> int:
     """Write a number with so many digits."""
     for place in range(at + digits - 1, at - 1, -1):
@@ -382,7 +508,7 @@ def _put_digits(out: Bytes, at: int, value: int, digits: int) -> int:
     return at + digits
 
 
-@_loops.add_lean
+@_loops.add_small
 def _put_number(out: Bytes, at: int, value: int) -> int:
     """Write a number with as many digits as it has."""
     digits, bound = 1, _TEN
@@ -392,7 +518,7 @@ def _put_number(out: Bytes, at: int, value: int) -> int:
     return _put_digits(out, at, value, digits)
 
 
-@_loops.add_lean
+@_loops.add_small
 def _put_ms(out: Bytes, at: int, micros: int) -> int:
     """Write a time in milliseconds, with three decimals where it is finer than that."""
     at = _put_number(out, at, micros // 1000)
@@ -402,7 +528,7 @@ def _put_ms(out: Bytes, at: int, micros: int) -> int:
     return at
 
 
-@_loops.add_lean
+@_loops.add_small
 def _put_iso(out: Bytes, at: int, micros: int) -> int:
     """Write a time as 2024-03-06T12:00:00.123456Z."""
     days, rest = micros // 86_400_000_000, micros % 86_400_000_000
@@ -429,7 +555,7 @@ def _put_iso(out: Bytes, at: int, micros: int) -> int:
     return at + 1
 
 
-@_loops.add_lean
+@_loops.add_small
 def _line(
     text: Bytes,
     wide: Words,
@@ -489,10 +615,43 @@ def _convert(
     """Convert the lines of a block; returns how many rows, odd lines and other rows."""
     columns = plan[COLUMNS]
     spans, values = np.zeros(2 * columns, np.int32), np.zeros(columns, np.int64)
-    at = length = rows = odds = lines = others = 0
+    shapes = np.zeros((_SHAPES, _MOST_WINDOWS + 2 * _WORD * _MOST_WINDOWS), np.uint64)
+    facts = np.zeros((_SHAPES, 2 + 2 * columns), np.int32)
+    meanings = np.zeros((_SHAPES, columns), np.int64)
+    at = length = rows = odds = lines = others = slot = 0
+    low = high = _NOTHING
+    # most rows fit into so many windows, or it is not worth while to look
+    windows = 1 + size // max(1, len(end) * (_WINDOW - 2))
+    is_short = windows <= _MOST_WINDOWS
     while at < size:
         start = at
-        at = _row(text, wide, at, plan, texts, spans, values)
+        at = _BAD
+        if is_short:
+            low = _others(wide, start)
+            high = _others(wide, start + _WINDOW) if windows > 1 else _NOTHING
+            slot = int(np.int64(((low ^ (high * _MIX)) * _MIX) >> _SLOT))
+            if facts[slot, 0] > 0 and shapes[slot, 0] == low and shapes[slot, 1] == high:
+                at = _known(
+                    text, wide, start, plan, texts, shapes, facts, meanings, slot, spans, values
+                )
+        if at < 0:
+            at = _row(text, wide, start, plan, texts, spans, values)
+            if at >= 0 and is_short:
+                shapes[slot, 0], shapes[slot, 1] = low, high
+                _learn(
+                    text,
+                    wide,
+                    start,
+                    at,
+                    windows,
+                    plan,
+                    shapes,
+                    facts,
+                    meanings,
+                    slot,
+                    spans,
+                    values,
+                )
         if at >= 0:
             place = offset + start
             length = _line(text, wide, place, plan, literals, spans, values, out, to, length)
