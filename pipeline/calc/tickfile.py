@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from pipeline.calc.pieces import in_one_piece
 from pipeline.calc.scale import rescale, times
 from pipeline.calc.ticks import Ticks, join, minimal, safe_runs
 
@@ -50,7 +51,7 @@ class TickCodec:
 
     def compact(self, rows: Ticks) -> Ticks:
         """The same trades in one piece of memory."""
-        return replace(rows, frame=rows.frame.rechunk())
+        return replace(rows, frame=in_one_piece(rows.frame))
 
     def last_us(self, rows: Ticks) -> int:
         """Time of the last trade, microseconds."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from pipeline.calc.pieces import behind
 from pipeline.calc.scale import INT64_SAFE, INT128_SAFE, largest, rescale, times
 
 
@@ -82,9 +83,9 @@ def join(parts: Sequence[Ticks]) -> Ticks:
         parts = [part.without_notional(nt) for part in parts]
     frames = [part.at_scales(px, sz, nt).frame for part in parts]
     for column in ("px", "sz", "nt"):
-        if any(frame.schema[column] == pl.Int128 for frame in frames):
+        if any(frame[column].dtype == pl.Int128 for frame in frames):
             frames = [frame.with_columns(pl.col(column).cast(pl.Int128)) for frame in frames]
-    return Ticks(pl.concat(frames), px, sz, nt)
+    return Ticks(behind(frames), px, sz, nt)
 
 
 def safe_runs(ticks: Ticks) -> Iterator[Ticks]:
