@@ -73,6 +73,12 @@ class FrameCodec:
         """The rows themselves."""
         return rows, {}
 
+    def extend(
+        self, before: tuple[pl.DataFrame, dict[str, str]], rows: pl.DataFrame
+    ) -> tuple[pl.DataFrame, dict[str, str]]:
+        """The rows behind those of `before`."""
+        return before[0].vstack(rows), {}
+
     def from_public(self, frame: pl.DataFrame, metadata: dict[str, str]) -> pl.DataFrame:
         """The rows themselves."""
         del metadata
