@@ -33,7 +33,7 @@ def _inside(
     """For each bar the values of the minutes that begin in it."""
     if minutes is None:
         return [[] for _ in starts]
-    known = minutes.drop_nulls(column)
+    known = minutes.drop_nulls(column) if minutes[column].null_count() else minutes
     ts, values = known["ts"].to_numpy(), known[column].to_list()
     first = np.searchsorted(ts, starts).tolist()
     stop = np.searchsorted(ts, starts + span_us).tolist()

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from pipeline.calc.scale import fitting, rescale
+from pipeline.calc.pieces import behind
+from pipeline.calc.scale import fitting, largest, rescale
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import EXACT, parse_decimal
 
@@ -69,15 +71,16 @@ def row_numbers(ticks: Ticks, step: Decimal) -> pl.Series:
 
 def sum_rows(ticks: Ticks, step: Decimal, span_us: int) -> RowSums:
     """Sum trades by cell of `span_us` microseconds and price row."""
-    size = pl.col("sz")
-    is_buy = pl.col("side") > 0
-    zero = pl.lit(0, dtype=ticks.frame.schema["sz"])
-    frame = ticks.frame.select(
-        (pl.col("ts") // span_us * span_us).alias("start"),
-        row_numbers(ticks, step).alias("row"),
-        pl.when(is_buy).then(size).otherwise(zero).alias("buy"),
-        pl.when(is_buy).then(zero).otherwise(size).alias("sell"),
-        pl.lit(1, dtype=pl.Int64).alias("trades"),
+    size, is_buy = ticks.frame["sz"], ticks.frame["side"] > 0
+    zero = pl.Series([0], dtype=size.dtype).new_from_index(0, len(size))
+    frame = pl.DataFrame(
+        [
+            (ticks.frame["ts"] // span_us * span_us).alias("start"),
+            row_numbers(ticks, step).alias("row"),
+            size.zip_with(is_buy, zero).alias("buy"),
+            zero.zip_with(is_buy, size).alias("sell"),
+            pl.Series("trades", np.ones(len(size), np.int64)),
+        ]
     )
     return RowSums(_add_up(frame, span_us), ticks.sz_scale)
 
@@ -91,9 +94,9 @@ def merge(first: RowSums, second: RowSums, span_us: int) -> RowSums:
     scale = max(first.scale, second.scale)
     frames = [_at_scale(sums, scale) for sums in (first, second)]
     for name in ("row", "buy", "sell"):
-        if any(frame.schema[name] == pl.Int128 for frame in frames):
+        if any(frame[name].dtype == pl.Int128 for frame in frames):
             frames = [frame.with_columns(pl.col(name).cast(pl.Int128)) for frame in frames]
-    return RowSums(_add_up(pl.concat(frames), span_us), scale)
+    return RowSums(_add_up(behind(frames), span_us), scale)
 
 
 def split_closed(sums: RowSums, span_us: int, watermark_us: int | None) -> tuple[RowSums, RowSums]:
@@ -101,17 +104,20 @@ def split_closed(sums: RowSums, span_us: int, watermark_us: int | None) -> tuple
     frame = sums.frame
     last = -1 if watermark_us is None else watermark_us - span_us
     count = int((frame["start"] <= last).sum())
-    return RowSums(frame[:count], sums.scale), RowSums(frame[count:], sums.scale)
+    return RowSums(frame.slice(0, count), sums.scale), RowSums(frame.slice(count), sums.scale)
 
 
 def to_carry(sums: RowSums) -> list[CellRows]:
     """Open cells as the carry keeps them: the same texts for the same sums."""
     cells = []
-    for frame in sums.frame.partition_by("start", maintain_order=True):
-        values = {name: frame[name].to_list() for name in ("row", "buy", "sell", "trades")}
-        buy, sell, scale = _coarsest(values["buy"], values["sell"], sums.scale)
-        texts = (",".join(map(str, each)) for each in (values["row"], buy, sell, values["trades"]))
-        cells.append(CellRows(int(frame["start"][0]), scale, *texts))
+    starts = sums.frame["start"].to_numpy()
+    columns = [sums.frame[name].to_list() for name in ("row", "buy", "sell", "trades")]
+    edges = [0, *(np.flatnonzero(starts[1:] != starts[:-1]) + 1).tolist(), len(starts)]
+    for first, end in pairwise(edges if len(starts) else []):
+        row, buy, sell, trades = (column[first:end] for column in columns)
+        buy, sell, scale = _coarsest(buy, sell, sums.scale)
+        texts = (",".join(map(str, each)) for each in (row, buy, sell, trades))
+        cells.append(CellRows(int(starts[first]), scale, *texts))
     return cells
 
 
@@ -128,10 +134,10 @@ def from_carry(cells: list[CellRows]) -> RowSums:
         columns["sell"] += [int(each) * factor for each in cell.sell.split(",")]
         columns["trades"] += [int(each) for each in cell.trades.split(",")]
     frame = pl.DataFrame(
-        {
-            name: pl.Series(values, dtype=fitting(max(values, default=0)))
+        [
+            pl.Series(name, values, dtype=fitting(max(values, default=0)))
             for name, values in columns.items()
-        }
+        ]
     )
     return RowSums(frame, scale)
 
@@ -140,8 +146,9 @@ def doubles(values: pl.Series, scale: int) -> pl.Series:
     """value / 10**scale, each as the nearest double."""
     # numpy divides; polars multiplies by the reciprocal of a scalar, which is not the nearest
     found = values.cast(pl.Float64).to_numpy() / float(10**scale)
-    for index in (values > _EXACT_DOUBLE).arg_true().to_list():
-        found[index] = int(values[index]) / 10**scale
+    if largest(values) > _EXACT_DOUBLE:
+        for index in (values > _EXACT_DOUBLE).arg_true().to_list():
+            found[index] = int(values[index]) / 10**scale
     return pl.Series(found)
 
 
@@ -149,10 +156,10 @@ def _add_up(frame: pl.DataFrame, span_us: int) -> pl.DataFrame:
     """One row per cell and price row."""
     kinds = {}
     for name in ("buy", "sell"):
-        largest = frame[name].max()
-        bound = (largest if isinstance(largest, int) else 0) * frame.height
-        kinds[name] = pl.Int128 if frame.schema[name] == pl.Int128 else fitting(bound)
-    if frame.height and pl.Int128 not in (*kinds.values(), frame.schema["row"]):
+        top = frame[name].max()
+        bound = (top if isinstance(top, int) else 0) * frame.height
+        kinds[name] = pl.Int128 if frame[name].dtype == pl.Int128 else fitting(bound)
+    if frame.height and pl.Int128 not in (*kinds.values(), frame["row"].dtype):
         table = _add_up_on_table(frame, span_us)
         if table is not None:
             return table
@@ -179,11 +186,11 @@ def _add_up_on_table(frame: pl.DataFrame, span_us: int) -> pl.DataFrame | None:
         np.add.at(tables[name], place, frame[name].to_numpy())
     found = np.flatnonzero(tables["trades"])
     return pl.DataFrame(
-        {
-            "start": found // width * span_us + first,
-            "row": found % width + low,
-            **{name: table[found] for name, table in tables.items()},
-        }
+        [
+            pl.Series("start", found // width * span_us + first),
+            pl.Series("row", found % width + low),
+            *(pl.Series(name, table[found]) for name, table in tables.items()),
+        ]
     )
 
 

@@ -19,9 +19,9 @@ def to_scale(values: pl.Series, decimals: pl.Series) -> tuple[pl.Series, int]:
         The values at the largest number of decimals (Int128 where Int64 could overflow), and
         that number.
     """
-    kinds = sorted(decimals.unique().to_list())
-    scale = kinds[-1] if kinds else 0
-    if len(kinds) <= 1:
+    top = decimals.max()
+    scale = top if isinstance(top, int) else 0
+    if decimals.min() == top:
         return values, scale
     return rescale_each(values, decimals, scale), scale
 

@@ -18,9 +18,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from pipeline.calc.pieces import in_one_piece
 from pipeline.calc.scale import rescale, times
 from pipeline.calc.ticks import Ticks, join, minimal, safe_runs
 
+Public = tuple[pl.DataFrame, dict[str, str]]
+"""Columns and metadata of a file."""
 KEY = "flowvault.trades"
 _SAFE = 2**50
 _EXACT_POWER = 22
@@ -50,7 +53,7 @@ class TickCodec:
 
     def compact(self, rows: Ticks) -> Ticks:
         """The same trades in one piece of memory."""
-        return replace(rows, frame=rows.frame.rechunk())
+        return replace(rows, frame=in_one_piece(rows.frame))
 
     def last_us(self, rows: Ticks) -> int:
         """Time of the last trade, microseconds."""
@@ -101,6 +104,26 @@ class TickCodec:
             pl.col("gap").alias("gap_before"),
         )
         return public, {KEY: json.dumps(notes, separators=(",", ":"))}
+
+    def extend(self, before: Public, rows: Ticks) -> Public | None:
+        """What `to_public` would give for the trades of `before` with these behind them.
+
+        None if it has to be asked: where these change what the metadata says of all.
+        """
+        public, metadata = self.to_public(rows)
+        old, new = (json.loads(text[KEY]) for text in (before[1], metadata))
+        finer = (old[f"{name}_scale"] < new[f"{name}_scale"] for name in ("price", "size"))
+        is_product = old["notional_scale"] is None and new["notional_scale"] is None
+        is_plain = isinstance(old["price_decimals"], int) and not old["exact"]
+        same = new["price_decimals"] == old["price_decimals"] and not new["exact"]
+        if not (is_product and is_plain and same) or any(finer):
+            return None
+        for name in ("price", "size"):
+            top = public[name].max()
+            # at the scale of all it may have more digits than a double can tell
+            if not isinstance(top, float) or top * 10.0 ** old[f"{name}_scale"] >= _SAFE / 2:
+                return None
+        return before[0].vstack(public), before[1]
 
     def from_public(self, frame: pl.DataFrame, metadata: dict[str, str]) -> Ticks:
         """Exact trades from a file's columns (`trade_id` only if it was read)."""

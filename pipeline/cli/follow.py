@@ -37,6 +37,12 @@ URGENT = ("signals_mtf",)
     help="Look at the raw files this often instead of being told by the system: for raw data on "
     "another machine's disk.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Share the instruments among N processes, one for each core if not said; 1: only this.",
+)
 @json_option("One JSON object per commit and event.")
 @click.pass_obj
 def command(
@@ -47,6 +53,7 @@ def command(
     every: bool,
     names: tuple[str, ...],
     poll_s: float | None,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Stay, and carry new data through every layer as it comes.
@@ -63,6 +70,7 @@ def command(
     chain = stages.with_upstream(list(names) or list(stages.SUMMARY))
 
     from pipeline.cli.follow_events import listening  # noqa: PLC0415
+    from pipeline.engine.crew import Crew, cores  # noqa: PLC0415
     from pipeline.engine.follow import Follow  # noqa: PLC0415
     from pipeline.engine.paths import find_instruments  # noqa: PLC0415
 
@@ -71,7 +79,8 @@ def command(
             return chosen
         return list(filter(chooser((), exchange, market), find_instruments(vault)))
 
-    following: list[Follow] = []
+    count = workers or max(1, min(cores(), len(find())))
+    following: list[Follow | Crew] = []
 
     def stop() -> None:
         for each in following:
@@ -80,7 +89,11 @@ def command(
     with listening(vault, chain, as_json=as_json, on_end=stop) as listener:
         if every and not names and tables_are_here(vault, exchange, market):
             listener.noted(NO_TABLES)
-        following += [Follow(vault, find, chain, listener, urgent=URGENT, poll_s=poll_s)]
+        if count > 1:
+            crew = Crew(vault, find, chain, listener, urgent=URGENT, poll_s=poll_s, count=count)
+            following.append(crew)
+        else:
+            following.append(Follow(vault, find, chain, listener, urgent=URGENT, poll_s=poll_s))
         with _until_told(stop):
             following[0].run()
 

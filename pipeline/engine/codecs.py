@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from pipeline.calc.pieces import behind, in_one_piece
 from pipeline.calc.tickfile import READ_COLUMNS, TickCodec
 from pipeline.engine.parts import Codec
 
@@ -45,7 +46,7 @@ class FrameCodec:
 
     def join(self, first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
         """`second` behind `first`."""
-        return pl.concat([first, second])
+        return behind([first, second])
 
     def pieces(self, rows: pl.DataFrame) -> int:
         """In how many pieces they lie in memory."""
@@ -53,7 +54,7 @@ class FrameCodec:
 
     def compact(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The same rows in one piece of memory."""
-        return rows.rechunk()
+        return in_one_piece(rows)
 
     def last_us(self, rows: pl.DataFrame) -> int | None:
         """Time of the last row, microseconds; None if it carries none."""
@@ -71,6 +72,12 @@ class FrameCodec:
     def to_public(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
         """The rows themselves."""
         return rows, {}
+
+    def extend(
+        self, before: tuple[pl.DataFrame, dict[str, str]], rows: pl.DataFrame
+    ) -> tuple[pl.DataFrame, dict[str, str]]:
+        """The rows behind those of `before`."""
+        return before[0].vstack(rows), {}
 
     def from_public(self, frame: pl.DataFrame, metadata: dict[str, str]) -> pl.DataFrame:
         """The rows themselves."""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def waves(runs: Sequence[StageRun]) -> Iterator[Unsynced]:
     """Commit what these runs have folded; what is yielded must be settled before going on.
 
-    When the last is yielded the commit is durable.
+    When one is yielded that says so the commit is durable; what is left is to give files the
+    names that the states know them by.
 
     A run stands behind those it reads, and every stage above that has folded more than it has
     committed must be among them.
@@ -39,7 +40,8 @@ def waves(runs: Sequence[StageRun]) -> Iterator[Unsynced]:
             if bool(run.stage.raw_kind) == is_raw:
                 run.adopt(unsynced)
         yield unsynced
-    unsynced = Unsynced(is_last=True)
+    yield Unsynced(is_durable=True)
+    unsynced = Unsynced()
     for run in runs:
         run.publish(unsynced)
     yield unsynced

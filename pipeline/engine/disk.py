@@ -185,11 +185,14 @@ class Unsynced:
     """What has been written and would not survive a power cut yet.
 
     It is made durable together: a disk that is asked for everything at once answers in little
-    more than the time of one request. What is last in a commit may come after it.
+    more than the time of one request.
+
+    Attributes:
+        is_durable: the commit it belongs to is durable by now.
     """
 
-    def __init__(self, *, is_last: bool = False) -> None:
-        self.is_last = is_last
+    def __init__(self, *, is_durable: bool = False) -> None:
+        self.is_durable = is_durable
         self._files: dict[Path, None] = {}
         self._folders: dict[Path, None] = {}
 

@@ -42,6 +42,8 @@ _REST_OF_LOOK, _LONGEST_REST_S = 3, 0.05
 _BUSY_S = 0.25
 _COMMITTERS, _ENCODERS = 4, 2
 _SWITCH_S = 0.0005
+_ALONE_S = 0.03
+"""So long a commit is left alone with the processor; on a slow disk others go on meanwhile."""
 
 
 @dataclass
@@ -151,11 +153,13 @@ class Follow:
     def _serve(self, now: float) -> None:
         """New data first; then one of the stages for which nobody waits; then what is old."""
         for desk in sorted(self._ready(), key=lambda desk: desk.asked_at):
+            if now < self._room_at():
+                return
             if desk.changed and now >= desk.look_at:
                 self._look(desk)
                 if desk.phase is Phase.COMMITTING:
                     return
-        if self._is_anyone_waiting():
+        if self._on_their_way():
             return
         for desk in self._ready():
             if desk.rest is not None:
@@ -167,12 +171,17 @@ class Follow:
             ):
                 self._carry(desk)
 
-    def _is_anyone_waiting(self) -> bool:
-        """Whether urgent stages are on their way to the disk; it answers in milliseconds."""
-        return any(
-            desk.phase is Phase.COMMITTING and desk.rest is not None
+    def _on_their_way(self) -> list[Desk]:
+        """The instruments of which urgent stages are being committed; it takes milliseconds."""
+        return [
+            desk
             for desk in self._desks.values()
-        )
+            if desk.phase is Phase.COMMITTING and desk.rest is not None
+        ]
+
+    def _room_at(self) -> float:
+        """From when on one more may be folded: before, it would hold up those on their way."""
+        return max((desk.begun + _ALONE_S for desk in self._on_their_way()), default=0.0)
 
     def _ready(self) -> list[Desk]:
         """The instruments for which something can be done in this thread."""
@@ -181,12 +190,12 @@ class Follow:
     def _patience(self) -> float:
         """How long to wait for something to come in."""
         until = self._beat_at
-        is_free = not self._is_anyone_waiting()
+        is_free, room_at = not self._on_their_way(), self._room_at()
         for desk in self._desks.values():
             if is_free and desk.phase is Phase.OPEN and desk.rest is not None:
                 return 0.0
             if desk.phase is Phase.OPEN and desk.changed:
-                until = min(until, desk.look_at)
+                until = min(until, max(desk.look_at, room_at))
             if desk.phase is Phase.CLOSED and not self._is_paused:
                 until = min(until, desk.due)
         return max(0.0, until - time.monotonic())
@@ -301,7 +310,7 @@ class Follow:
     def _commit(self, desk: Desk, moved: list[StageRun]) -> None:
         if not moved:
             return
-        desk.phase = Phase.COMMITTING
+        desk.phase, desk.begun = Phase.COMMITTING, time.monotonic()
         self._go_on_committing(_Job(desk, runs=moved), desk.resident.committing(moved), None)
 
     def _go_on_committing(
@@ -316,7 +325,7 @@ class Follow:
         except (MovedError, FlowvaultError) as refused:
             self._committed(job, refused)
             return
-        if step.is_last:
+        if step.is_durable:
             self._listener.committed(job.desk.sum_up(job.runs, time.time_ns()))
 
         def then(job: _Job, error: BaseException | None) -> None:

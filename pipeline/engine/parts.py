@@ -63,6 +63,11 @@ class Codec(Protocol[R]):
     def to_public(self, rows: R) -> tuple[pl.DataFrame, dict[str, str]]:
         """The file's columns and metadata."""
 
+    def extend(
+        self, before: tuple[pl.DataFrame, dict[str, str]], rows: R
+    ) -> tuple[pl.DataFrame, dict[str, str]] | None:
+        """What `to_public` gives for the rows of `before` and these; None: ask it."""
+
     def from_public(self, frame: pl.DataFrame, metadata: dict[str, str]) -> R:
         """The inverse of `to_public`."""
 
@@ -188,6 +193,7 @@ class PartsOutput(Generic[R]):
         self._writer: ThreadPoolExecutor | None = None
         self._writing: list[Future[None]] = []
         self._shown: tuple[tuple[int, int], R] | None = None
+        self._public: tuple[int, pl.DataFrame, dict[str, str]] | None = None
 
     def recover(self) -> None:
         """Finish or undo what a dead run left: afterwards the folder holds the committed files.
@@ -266,7 +272,9 @@ class PartsOutput(Generic[R]):
         before, self._encoded = self._encoded, {}
         for start, rows in self._unwritten():
             key = start, self._codec.height(rows)
-            self._encoded[key] = before.get(key) or self._encoder.submit(self._bytes, rows)
+            self._encoded[key] = before.get(key) or self._encoder.submit(
+                self._kept_bytes, start, rows
+            )
         return list(self._encoded.values())
 
     def write(self, unsynced: Unsynced) -> Parts:
@@ -362,6 +370,20 @@ class PartsOutput(Generic[R]):
 
     def _bytes(self, rows: R) -> bytes:
         return to_bytes(*self._codec.to_public(rows))
+
+    def _kept_bytes(self, start: int, rows: R) -> bytes:
+        """The same, with the columns of the file before it used again: few rows are new."""
+        height = self._codec.height(rows)
+        public = None
+        if self._public is not None and self._public[0] == start:
+            known = self._public[1].height
+            if known < height:
+                new = self._codec.slice(rows, known, height - known)
+                public = self._codec.extend((self._public[1], self._public[2]), new)
+        frame, metadata = public or self._codec.to_public(rows)
+        frame = frame.rechunk()
+        self._public = (start, frame, metadata)
+        return to_bytes(frame, metadata)
 
     def _write_full(self, start: int, rows: R) -> None:
         disk.sync(self._write(start, self._codec.height(rows), self._bytes(rows)))

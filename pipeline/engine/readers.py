@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from pipeline.calc.pieces import in_one_piece
 from pipeline.engine.codecs import FrameCodec, polars_type
 from pipeline.engine.documents import day_of_document, documents_in
 from pipeline.engine.outputs import Outputs
@@ -141,8 +142,9 @@ class PartsReader:
         if new is None:
             rows = read_listed(self._folder, start, end, FrameCodec(), self._columns)
             new = rows.slice(self._next - start)
-        new = new.select(pl.col("ts").dt.timestamp("us"), *self._columns[1:])
-        times = new["ts"].fill_null(_NO_TIME).to_numpy()
+        stamps = _microseconds(new["ts"])
+        new = pl.DataFrame([stamps, *(new[name] for name in self._columns[1:])])
+        times = (stamps.fill_null(_NO_TIME) if stamps.null_count() else stamps).to_numpy()
         self._newest = max(self._newest, int(times.max(initial=BEGINNING_US)))
         self._times.add(times)
         rise = self._times.now[-len(times) - 1 :]
@@ -232,7 +234,8 @@ class JsonlReader:
             values[name] = [row[name] for row in rows]
             if name in self._nested:
                 values[name] = [_json(value) for value in values[name]]
-        self.frame = _behind(self.frame, pl.DataFrame(values, schema=self._schema))
+        series = [pl.Series(name, values[name], dtype) for name, dtype in self._schema.items()]
+        self.frame = _behind(self.frame, pl.DataFrame(series))
         self._times = np.concatenate((self._times, np.array(times, np.int64)))
         self._starts = np.concatenate((self._starts, self._next + np.cumsum(sizes) - sizes))
         self._next += len(data)
@@ -376,7 +379,14 @@ def _behind(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
     if not first.height:
         return second
     both = first.vstack(second)
-    return both.rechunk() if both.n_chunks() > _MOST_PIECES else both
+    return in_one_piece(both) if both.n_chunks() > _MOST_PIECES else both
+
+
+def _microseconds(stamps: pl.Series) -> pl.Series:
+    """Times as numbers; those of most layers are that already, but for their type."""
+    if stamps.dtype == pl.Datetime("us", "UTC"):
+        return stamps.cast(pl.Int64)
+    return stamps.dt.timestamp("us")
 
 
 def _json(value: Any) -> str | None:

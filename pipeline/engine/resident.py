@@ -191,8 +191,8 @@ class Resident:
     def committing(self, moved: Sequence[StageRun]) -> Generator[Unsettled]:
         """Commit stages, with all of those above them that have moved.
 
-        What is yielded must be settled, in any thread, before going on. When the last is yielded
-        the commit is durable.
+        What is yielded must be settled, in any thread, before going on. When one is yielded that
+        says so the commit is durable.
 
         Raises:
             MovedError: somebody else has committed; close and open again.
@@ -234,7 +234,7 @@ class Resident:
 class Unsettled(Protocol):
     """Something to be waited for."""
 
-    is_last: bool
+    is_durable: bool
 
     def settle(self) -> None:
         """Wait for it."""
@@ -243,7 +243,7 @@ class Unsettled(Protocol):
 class Encoding:
     """Files that are being encoded in other threads."""
 
-    is_last = False
+    is_durable = False
 
     def __init__(self, runs: Sequence[StageRun]) -> None:
         self._encoded = [future for run in runs for future in run.encode()]
@@ -256,7 +256,7 @@ class Encoding:
 class Pause:
     """A short while."""
 
-    is_last = False
+    is_durable = False
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -329,16 +329,18 @@ def _to_base(
             return _empty(), list(faults.items())
         px, px_scale = to_scale(raw["price"], raw["price_dp"])
         sz, sz_scale, nt, nt_scale = _sized_exactly(amounts, px, px_scale, fits)
-    frame = raw.select(
-        "line",
-        "trade_id",
-        "ts",
-        "count",
-        px.alias("px"),
-        pl.col("price_dp").alias("px_dp"),
-        sz.alias("sz"),
-        nt.alias("nt"),
-        "side",
+    frame = pl.DataFrame(
+        [
+            raw["line"],
+            raw["trade_id"],
+            raw["ts"],
+            raw["count"],
+            px.alias("px"),
+            raw["price_dp"].alias("px_dp"),
+            sz.alias("sz"),
+            nt.alias("nt"),
+            raw["side"],
+        ]
     )
     ticks = Ticks(frame, px_scale, sz_scale, nt_scale)
     ticks = minimal(ticks) if nt_scale > _WIDE_SCALE else ticks

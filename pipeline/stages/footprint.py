@@ -62,12 +62,14 @@ def _public(sums: RowSums, step: Decimal) -> pl.DataFrame | None:
         return None
     unit, decimals = step_parts(step)
     prices = times(sums.frame["row"], pl.Series([unit], dtype=pl.Int128))
-    return sums.frame.select(
-        pl.col("start").cast(pl.Datetime("us", "UTC")).alias("ts"),
-        doubles(prices, decimals).alias("price"),
-        doubles(sums.frame["buy"], sums.scale).alias("buy_volume"),
-        doubles(sums.frame["sell"], sums.scale).alias("sell_volume"),
-        "trades",
+    return pl.DataFrame(
+        [
+            sums.frame["start"].cast(pl.Datetime("us", "UTC")).alias("ts"),
+            doubles(prices, decimals).alias("price"),
+            doubles(sums.frame["buy"], sums.scale).alias("buy_volume"),
+            doubles(sums.frame["sell"], sums.scale).alias("sell_volume"),
+            sums.frame["trades"],
+        ]
     )
 
 

@@ -60,7 +60,7 @@ class Bar(NamedTuple):
 
 def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     """Look at each five-minute bar of the window."""
-    signals = joined.frames["signals_5m"].select("ts", *Signal._fields)
+    signals = joined.frames["signals_5m"][["ts", *Signal._fields]]
     bars = {name: _bars(joined.frames[f"ipu_{name}"]) for name in TIMEFRAMES}
     rows: list[Row] = []
     for start, *values in signals.iter_rows():

@@ -28,6 +28,7 @@ from pipeline.raw.trades import TradeBatch, decode
 from pipeline.reach import RAW, Reach
 from pipeline.stage import MINUTE_US, Closed, Context, Row, Stage
 
+_KEPT = ("ts", "trade_id", "px", "px_dp", "sz", "nt", "side", "gap")
 _HELD_LINE = -1
 _NEVER = -(2**62)
 
@@ -142,9 +143,6 @@ def fold(batch: TradeBatch, carry: Carry, context: Context[Params]) -> Closed[Ca
         reinstated = [*reinstated, *((carry.seq + place, ids[place]) for place in places)]
         late = 0
     oldest = carry.seq + kept.height - params.dedup_window - len(reinstated)
-    numbered = kept.frame.with_columns(
-        pl.int_range(carry.seq, carry.seq + kept.height, dtype=pl.Int64).alias("seq")
-    )
     following = Carry(
         seq=carry.seq + kept.height,
         clock=clock,
@@ -154,8 +152,8 @@ def fold(batch: TradeBatch, carry: Carry, context: Context[Params]) -> Closed[Ca
         reinstated=[pair for pair in reinstated if pair[0] >= oldest],
         held=held,
     )
-    layer = numbered.select("seq", "ts", "trade_id", "px", "px_dp", "sz", "nt", "side", "gap")
-    out = Ticks(layer, *_scales(kept))
+    numbers = pl.Series("seq", np.arange(carry.seq, following.seq, dtype=np.int64))
+    out = Ticks(pl.DataFrame([numbers, *(kept.frame[name] for name in _KEPT)]), *_scales(kept))
     rejects = [reject for _, reject in sorted(ordered, key=lambda pair: pair[0])]
     result = _closed(batch, following, gaps, rejects, context, bad)
     result.rows["trades"] = out if out.height else None
@@ -332,14 +330,14 @@ def _mark_gaps(
     rows: pl.DataFrame, carry: Carry, context: Context[Params]
 ) -> tuple[pl.DataFrame, int | None, list[Row]]:
     """Mark trades before which ids are missing; ids that are no numbers are left out."""
-    none = pl.lit(value=False).alias("gap")
     if not trade_adapter(context.instrument.exchange).contiguous or not rows.height:
         numbers = rows["trade_id"].cast(pl.Int64, strict=False)
         top = numbers.max()
         known = [each for each in (carry.max_id, top) if isinstance(each, int)]
-        return rows.with_columns(none), max(known, default=None), []
+        none = pl.Series("gap", np.zeros(rows.height, np.bool_))
+        return rows.hstack([none]), max(known, default=None), []
     numbers = rows["trade_id"].cast(pl.Int64, strict=False)
-    values = numbers.fill_null(-1).to_numpy()
+    values = (numbers.fill_null(-1) if numbers.null_count() else numbers).to_numpy()
     running = np.maximum.accumulate(values)
     first = -1 if carry.max_id is None else carry.max_id
     before = np.maximum(np.concatenate(([first], running[:-1])), first)
@@ -354,7 +352,7 @@ def _mark_gaps(
             low, high = int(before[index]) + 1, int(values[index] - counts[index])
             found.append((ts, ("trades", low, high, ts // 1000)))
     top_id = max(int(running[-1]), first)
-    return rows.with_columns(pl.Series("gap", is_gap)), (top_id if top_id >= 0 else None), found
+    return rows.hstack([pl.Series("gap", is_gap)]), (top_id if top_id >= 0 else None), found
 
 
 def _filled(low: Ints, high: Ints, late: Ticks) -> Flags:

@@ -173,6 +173,55 @@ def test_the_same_trades_make_the_same_file_whatever_they_came_with() -> None:
     assert to_bytes(*codec.to_public(third)) == wanted
 
 
+@pytest.mark.parametrize("product", [True, False])
+@pytest.mark.parametrize("scales", [(2, 3), (8, 8)])
+@pytest.mark.parametrize("top", [900, 10**4, 2**31, 2**49, 2**50, 2**53 + 1, 2**62, 10**18])
+def test_a_file_that_grows_is_the_file_of_all(
+    top: int, scales: tuple[int, int], product: bool
+) -> None:
+    """Columns made before are used again only where the rows behind them change none."""
+    codec, rng = TickCodec(), random.Random(top)
+    for seed in range(12):
+        rows = random_ticks(seed, top=top, scales=scales, product=product)
+        if seed % 2:  # one number of decimals, and zeros at the end of the first numbers
+            zeros = pl.Series([100 if i < 40 else rng.choice((1, 100)) for i in range(60)])
+            frame = rows.frame.with_columns(pl.lit(2, pl.UInt8).alias("px_dp"))
+            if top < 2**31:
+                frame = frame.with_columns(pl.col("px", "nt") * zeros)
+            rows = Ticks(frame, *scales, rows.nt_scale)
+        cut = rng.randrange(1, 60)
+        before = codec.to_public(minimal(rows.slice(0, cut)))
+        grown = codec.extend(before, rows.slice(cut))
+        if grown is not None:
+            whole = codec.to_public(rows)
+            assert grown[0].equals(whole[0])
+            assert grown[1] == whole[1]
+            assert to_bytes(*grown) == to_bytes(*whole)
+
+
+def test_a_file_that_grows_as_markets_do_is_not_made_anew() -> None:
+    """Prices of one tick, sizes of one lot: nothing changes what stands in the metadata."""
+    rows = ticks([(i, 6237 + i, 1, 3 + i, (6237 + i) * (3 + i), 1) for i in range(50)], (1, 2, 3))
+    codec = TickCodec()
+    grown = codec.extend(codec.to_public(rows.slice(0, 40)), rows.slice(40))
+    assert grown is not None
+    assert to_bytes(*grown) == to_bytes(*codec.to_public(rows))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        (50, 62_371, 2, 1, 62_371, 1),  # another number of decimals
+        (50, 2**51, 1, 1, 2**51, 1),  # more digits than a double has
+        (50, 6237, 1, 1, 6238, 1),  # a notional that is no product
+    ],
+)
+def test_a_file_that_grows_otherwise_is_made_anew(changed: tuple[Any, ...]) -> None:
+    rows = ticks([(i, 6237, 1, 3, 6237 * 3, 1) for i in range(9)], (1, 2, 3))
+    codec = TickCodec()
+    assert codec.extend(codec.to_public(rows), ticks([changed], (1, 2, 3), first=9)) is None
+
+
 def test_minimal_takes_off_shared_zeros_only() -> None:
     """The coarsest scales that still hold every value."""
     rows = ticks([(0, 1000, 2, 50, 50_000, 1), (1, 2500, 2, 100, 250_000, -1)], (3, 2, 5))
