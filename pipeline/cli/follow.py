@@ -23,6 +23,9 @@ NO_TABLES = (
 URGENT = ("signals_mtf",)
 """What people wait for: it is brought out before all else."""
 
+MOST_WORKERS = 8
+"""So many processes at most unless more are asked for: each takes some 200 MB."""
+
 
 @click.command(epilog="Example: flowvault follow --all")
 @instrument_options
@@ -41,7 +44,7 @@ URGENT = ("signals_mtf",)
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Share the instruments among N processes, one for each core if not said; 1: only this.",
+    help="Share the instruments among N processes (default: one for each core, up to 8).",
 )
 @json_option("One JSON object per commit and event.")
 @click.pass_obj
@@ -79,7 +82,7 @@ def command(
             return chosen
         return list(filter(chooser((), exchange, market), find_instruments(vault)))
 
-    count = workers or max(1, min(cores(), len(find())))
+    count = workers or max(1, min(cores(), len(find()), MOST_WORKERS))
     following: list[Follow | Crew] = []
 
     def stop() -> None:

@@ -373,13 +373,12 @@ class PartsOutput(Generic[R]):
 
     def _kept_bytes(self, start: int, rows: R) -> bytes:
         """The same, with the columns of the file before it used again: few rows are new."""
-        height = self._codec.height(rows)
+        height, before = self._codec.height(rows), self._public  # another thread may set it
         public = None
-        if self._public is not None and self._public[0] == start:
-            known = self._public[1].height
-            if known < height:
-                new = self._codec.slice(rows, known, height - known)
-                public = self._codec.extend((self._public[1], self._public[2]), new)
+        if before is not None and before[0] == start and before[1].height < height:
+            known = before[1].height
+            new = self._codec.slice(rows, known, height - known)
+            public = self._codec.extend(before[1:], new)
         frame, metadata = public or self._codec.to_public(rows)
         frame = frame.rechunk()
         self._public = (start, frame, metadata)
