@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 VAULT ?= vault
 
+# a process that may not keep what Python makes of the modules makes it anew, and tests start hundreds
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test check bench test-slow help clean
 
 help: ## show these targets

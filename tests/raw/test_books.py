@@ -338,7 +338,7 @@ def test_loops_are_compiled_where_no_cache_can_be_written(monkeypatch: pytest.Mo
             raise RuntimeError("no locator available")
         return lambda function: ("compiled", function)
 
-    monkeypatch.setitem(sys.modules, "numba", SimpleNamespace(njit=njit))
+    monkeypatch.setattr(jit, "_numba", lambda: SimpleNamespace(njit=njit))
     assert jit._compiled(block_of, {}) == ("compiled", block_of)
 
 
