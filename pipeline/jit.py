@@ -84,15 +84,19 @@ def _compiled(function: Callable[..., Any], options: dict[str, Any]) -> Any:
 
 @cache
 def _numba() -> Any:
-    """numba, told that there is no linear algebra.
+    """numba, which is not to look for linear algebra while it loads.
 
     It would import scipy.linalg for that where scipy is installed, which takes as long as it does
     itself; no loop here multiplies matrices.
     """
     numba = importlib.import_module("numba")
     linalg: Any = importlib.import_module("numba.np.linalg")
-    if hasattr(linalg, "ensure_blas"):
-        linalg.ensure_blas = _no_blas
+    looked_for = getattr(linalg, "ensure_blas", None)
+    linalg.ensure_blas = _no_blas
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = looked_for
     return numba
 
 

@@ -219,6 +219,42 @@ def test_a_second_one_leaves(workers: str, tmp_path: Path, market: list[bytes]) 
         first.stop()
 
 
+@POSIX
+def test_one_that_somebody_else_follows_holds_up_no_other(
+    tmp_path: Path, market: list[bytes]
+) -> None:
+    """An instrument that comes later and is locked is told of, also by a worker started again."""
+    for each in NAMES[:2]:
+        append(tmp_path, each, market[:50])
+    path = VaultPaths(tmp_path).lock("follow", NAMES[2])
+    with lock.hold(path, "somebody else"), following(tmp_path) as followed:
+        followed.until_open(NAMES[:2])
+        append(tmp_path, NAMES[2], market[:50])
+        followed.until(lambda: bool(followed.events("error")))
+        for pid in followed.workers(NAMES[:2]):
+            os.kill(pid, signal.SIGKILL)
+        followed.until_open(NAMES[:2], times=2)
+        assert {each["status"] for each in followed.events("error")} == {75}
+        followed.stop()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_disk_that_refuses_at_the_start(
+    workers: str, tmp_path: Path, market: list[bytes]
+) -> None:
+    """Status 74 and a message, whoever has met it."""
+    for each in NAMES[:2]:
+        append(tmp_path, each, market[:5])
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "follow").write_text("in the way", encoding="ascii")
+    with following(tmp_path, "--workers", workers) as followed:
+        assert followed.process.wait(PATIENCE_S) == 74
+        assert followed.process.stderr is not None
+        words = followed.process.stderr.read().decode()
+    assert words.startswith("flowvault: ")
+    assert "Traceback" not in words
+
+
 # -- what is said between them ------------------------------------------------------
 
 
@@ -254,6 +290,54 @@ def crew(heard: Heard) -> tuple[Crew, list[_Worker]]:
     made = Crew(Path(), lambda: NAMES, [], heard, count=2)
     made._workers += [_Worker([NAMES[0], NAMES[2]]), _Worker([NAMES[1]])]
     return made, made._workers
+
+
+class Gone:
+    """A process that has ended, with words that have not reached it."""
+
+    stdout = None
+    returncode = -11
+
+    @property
+    def stdin(self) -> Gone:
+        """Of the process."""
+        return self
+
+    def close(self) -> None:
+        """Flush what it cannot have."""
+        raise BrokenPipeError
+
+
+def test_one_that_dies_before_it_begins_ends_all() -> None:
+    """The first deaths are told, and it is started again; then there is no use in that."""
+    heard = Heard()
+    made, (worker, _) = crew(heard)
+    gone: Any = Gone()
+    for deaths in (1, 2):
+        worker.process = gone
+        made._ended(worker, gone)
+        assert worker.process is None
+        assert "ended with status -11; it is started again" in heard.words[deaths - 1]
+        assert not made._is_stopping
+    made._ended(worker, gone)
+    assert len(heard.words) == 2
+    assert made._is_stopping
+    assert "ended with status -11 3 times" in str(made._failure)
+
+
+def test_one_that_has_begun_is_started_again_and_again() -> None:
+    """Later and later."""
+    heard = Heard()
+    made, (worker, _) = crew(heard)
+    worker.is_proven, worker.started = True, time.monotonic()
+    gone: Any = Gone()
+    delays = []
+    for _ in range(9):
+        made._ended(worker, gone)
+        delays.append(worker.delay)
+    assert not made._is_stopping
+    assert delays == [2, 4, 8, 16, 32, 60, 60, 60, 60]
+    assert len(heard.words) == 9
 
 
 def test_what_a_worker_says_is_told_as_if_it_had_happened_here() -> None:

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -31,6 +32,8 @@ from pipeline.stage import Stage
 _LOOK_S = 1.0
 _SOON_S, _LONGEST_S = 1.0, 60.0
 """A worker that has died is started again after a second, then after longer and longer."""
+_MOST_DEATHS = 3
+"""A worker that dies so often without having opened anything will not do better the next time."""
 _ALIKE_S = 10.0
 """What several workers say in so short a time is said once."""
 _MODULE = "pipeline.cli.follow_worker"
@@ -45,13 +48,25 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def _path_to_this() -> dict[str, str]:
+    """What a worker must be told to find this package, if it is not installed."""
+    package = Path(pipeline.__file__).parents[1]
+    if package.name in ("site-packages", "dist-packages"):
+        return {}
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
+    }
+
+
 @dataclass(eq=False)
 class _Worker:
     """One process, or the place of one that has died and is going to be started again.
 
     Attributes:
         process: None while there is none.
+        is_first: whether it was started when all this began, and never again.
         is_proven: whether it has ever opened an instrument: it did not fail to start.
+        deaths: how often it has died before that.
         end: the error it has ended with, if it has said so.
         due: when to start it again.
     """
@@ -59,7 +74,9 @@ class _Worker:
     instruments: list[Instrument]
     process: subprocess.Popen[bytes] | None = None
     beats: dict[Instrument, Beat] = field(default_factory=dict)
+    is_first: bool = False
     is_proven: bool = False
+    deaths: int = 0
     end: FlowvaultError | None = None
     due: float = 0.0
     delay: float = _SOON_S
@@ -105,7 +122,8 @@ class Crew:
         self._listener = listener
         self._count = count
         names = [stage.name for stage in chain]
-        self._task = Task(str(root), names, sorted(urgent), poll_s, [])
+        self._task = Task(str(root), names, sorted(urgent), poll_s, [], is_first=True)
+        self._failure: FlowvaultError | None = None
         self._workers: list[_Worker] = []
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._is_stopping = False
@@ -125,14 +143,16 @@ class Crew:
         """
         self._workers += [_Worker([]) for _ in range(self._count)]
         try:
-            self._give_out()
+            self._look()
+            self._task.is_first = False
             while not self._is_stopping:
                 self._receive(max(0.0, self._look_at - time.monotonic()))
                 if time.monotonic() >= self._look_at:
                     self._look()
         finally:
             self._end()
-        self._raise_what_kept_one_from_beginning()
+        if self._failure is not None:
+            raise self._failure
 
     # -- the workers -----------------------------------------------------------
 
@@ -159,20 +179,32 @@ class Crew:
     def _start(self, worker: _Worker) -> None:
         """Start a worker and tell it what to do."""
         threads = max(1, cores() // self._count)
-        package = str(Path(pipeline.__file__).parents[1])
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
         worker.end, worker.started = None, time.monotonic()
-        worker.process = subprocess.Popen(  # noqa: S603  (this program itself)
-            [sys.executable, "-P", "-m", _MODULE],
-            env={"POLARS_MAX_THREADS": str(threads), **os.environ, "PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        task = msgspec.structs.replace(self._task, instruments=worker.instruments)
-        self._write(worker, task)
+        worker.is_first = self._task.is_first
+        try:
+            process = subprocess.Popen(  # noqa: S603  (this program itself)
+                [sys.executable, "-P", "-m", _MODULE],
+                env={"POLARS_MAX_THREADS": str(threads), **os.environ, **_path_to_this()},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        except OSError as error:  # no memory for one more, perhaps not for long
+            self._put_off(worker)
+            self._listener.noted(f"{worker.names} could not be started: {error}; tried again")
+            return
+        worker.process = process
         threading.Thread(
-            target=self._read, args=(worker, worker.process), name="listen", daemon=True
+            target=self._read, args=(worker, process), name="listen", daemon=True
         ).start()
+        self._write(worker, msgspec.structs.replace(self._task, instruments=worker.instruments))
+
+    @staticmethod
+    def _put_off(worker: _Worker) -> None:
+        """Have a worker started later, and later still the next time."""
+        now = time.monotonic()
+        if now - worker.started > _LONGEST_S:
+            worker.delay = _SOON_S
+        worker.due, worker.delay = now + worker.delay, min(_LONGEST_S, 2 * worker.delay)
 
     @staticmethod
     def _write(worker: _Worker, what: Task | Instrument) -> None:
@@ -196,41 +228,42 @@ class Crew:
 
     def _ended(self, worker: _Worker, process: subprocess.Popen[bytes]) -> None:
         """A worker has ended: as it was told, or it is to be started again."""
+        worker.process, worker.beats = None, {}
         for stream in (process.stdin, process.stdout):
             if stream is not None:
-                stream.close()
-        worker.process, worker.beats = None, {}
-        if self._is_stopping:
+                with suppress(OSError):  # what was written last has not reached it
+                    stream.close()
+        how = f"{worker.names} has ended with status {process.returncode}"
+        worker.deaths = 0 if worker.is_proven else worker.deaths + 1
+        if worker.end is not None and worker.is_first and not worker.is_proven:
+            self._fail(worker.end)
+        elif self._is_stopping:
             return
-        if worker.end is not None and not worker.is_proven:
-            self.stop()
-            return
-        now = time.monotonic()
-        if now - worker.started > _LONGEST_S:
-            worker.delay = _SOON_S
-        worker.due, worker.delay = now + worker.delay, min(_LONGEST_S, 2 * worker.delay)
-        if worker.end is not None:
-            self._listener.failed(worker.end)
-            return
-        how = f"ended with status {process.returncode}"
-        self._listener.noted(f"{worker.names} has {how}; it is started again")
+        elif worker.end is None and worker.deaths == _MOST_DEATHS:
+            self._fail(
+                FlowvaultError(f"{how} {worker.deaths} times", "flowvault follow --workers 1")
+            )
+        else:
+            self._put_off(worker)
+            if worker.end is None:
+                self._listener.noted(f"{how}; it is started again")
+            elif self._is_news(worker, str(worker.end)):
+                self._listener.failed(worker.end)
+
+    def _fail(self, error: FlowvaultError) -> None:
+        """End, with an error."""
+        self._failure = self._failure or error
+        self.stop()
 
     def _end(self) -> None:
         """Have all workers end, and tell what they say until they have."""
         self._is_stopping = True
         for worker in self._workers:
             if worker.process is not None and worker.process.stdin is not None:
-                try:
+                with suppress(OSError):  # it is gone already
                     worker.process.stdin.close()
-                except OSError:
-                    continue  # it is gone already
         while any(worker.process is not None for worker in self._workers):
             self._receive(_LOOK_S)
-
-    def _raise_what_kept_one_from_beginning(self) -> None:
-        for worker in self._workers:
-            if worker.end is not None and not worker.is_proven:
-                raise worker.end
 
     # -- what they say ---------------------------------------------------------
 

@@ -165,6 +165,7 @@ class Import:
                 self._check_sense()
                 self._take(batch)
                 report(self.result.rows)
+            self._staging.pause()  # what comes next may be another instrument's
         self.result.seconds += time.perf_counter() - started
 
     def finish(self, identity: Identity) -> Result:

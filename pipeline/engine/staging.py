@@ -69,10 +69,14 @@ class Staging:
             begin = int(batch.end[first - 1]) if first else 0
             self._write(data[begin : int(batch.end[last - 1])], last - first, int(high[last - 1]))
 
+    def pause(self) -> None:
+        """Nothing comes for a while: give back memory."""
+        self._spool.settle()
+
     def finish(self) -> list[Staged]:
         """Make the last day durable; returns all days in order."""
         self._close()
-        self._spool.finish()
+        self._spool.settle()
         if self.days:
             disk.sync_dir(self.folder)
         return self.days

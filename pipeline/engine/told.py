@@ -20,13 +20,18 @@ from pipeline.instrument import Instrument
 
 
 class Task(msgspec.Struct):
-    """What to follow, as the arguments of `Follow` say it; stages by name."""
+    """What to follow, as the arguments of `Follow` say it; stages by name.
+
+    If it `is_first` nothing has been followed yet, and an instrument that somebody else follows is
+    an error; later it is told, and the others are followed.
+    """
 
     vault: str
     stages: list[str]
     urgent: list[str]
     poll_s: float | None
     instruments: list[Instrument]
+    is_first: bool = False
 
 
 class CaughtUp(msgspec.Struct, tag=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,10 @@ def write(folder: Path, contents: list[bytes], rng: random.Random) -> list[Path]
         while view:
             part, view = view[: (size := rng.randint(1, 20_000))], view[size:]
             writer.take(part)
+            if rng.random() < 0.1:
+                writer.settle()
         writer.end()
-    writer.finish()
+    writer.settle()
     return paths
 
 
@@ -108,5 +111,22 @@ def test_a_full_disk_is_told_again_and_again(
     with pytest.raises(OSError, match="full"):
         writer.take(memoryview(bytes(20 * disk.PAGE)))
     with pytest.raises(OSError, match="full"):
-        writer.finish()
+        writer.settle()
     writer.stop()
+
+
+def test_nothing_is_kept_while_nothing_comes(tmp_path: Path) -> None:
+    """An archive may have hundreds of instruments, one after the other."""
+    spools = [Spool() for _ in range(50)]
+    before = threading.active_count()
+    for number, each in enumerate(spools):
+        each.begin(tmp_path / f"{number}")
+        each.take(memoryview(bytes(5 * disk.PAGE + 7)))
+        each.settle()
+        assert not each._free
+    assert threading.active_count() == before
+    for number, each in enumerate(spools):
+        each.take(memoryview(b"end"))
+        each.end()
+        each.settle()
+        assert (tmp_path / f"{number}").read_bytes() == bytes(5 * disk.PAGE + 7) + b"end"
