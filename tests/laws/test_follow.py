@@ -98,9 +98,15 @@ def is_error(done: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Decimals without the zeros at their end: those tell only what they were added to."""
+    """Decimals without the zeros at their end: those tell only what they were added to.
+
+    So it is with integers beside which their number of decimals stands.
+    """
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
+        found = {key: plain(each) for key, each in value.items()}
+        for key in [key for key in found if f"{key}_scale" in found]:
+            found[key] = found[key].scaleb(-found.pop(f"{key}_scale")).normalize()
+        return found
     if isinstance(value, list):
         return [plain(each) for each in value]
     if isinstance(value, str) and NUMBER.fullmatch(value):
