@@ -136,6 +136,19 @@ def test_the_check_sees_imports_inside_functions() -> None:
     assert [name for _, name in imports(ast.parse(code))] == ["os.path", "a.b.c", "a.b.d", "g.h"]
 
 
+def output_of(code: str, *arguments: str) -> str:
+    """What a fresh interpreter prints that runs some code to its end."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 HELP = (
     "import sys\n"
     "import pipeline.cli.main as main\n"
@@ -152,15 +165,7 @@ HELP = (
 )
 def test_help_is_quick(arguments: list[str]) -> None:
     """Asking for help loads none of the heavy libraries."""
-    done = subprocess.run(
-        [sys.executable, "-c", HELP, *arguments],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+    assert output_of(HELP, *arguments)
 
 
 DOOR = (
@@ -178,10 +183,7 @@ DOOR = (
 
 def test_the_door_for_python_is_lazy() -> None:
     """Importing the package loads nothing; what it gives comes when asked for."""
-    done = subprocess.run(
-        [sys.executable, "-c", DOOR], cwd=REPO, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    output_of(DOOR)
 
 
 LOOPS = (
@@ -197,7 +199,4 @@ LOOPS = (
 
 def test_compiled_loops_do_not_wait_for_linear_algebra() -> None:
     """Loading numba does not load scipy.linalg, which would take as long again."""
-    done = subprocess.run(
-        [sys.executable, "-c", LOOPS], cwd=REPO, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    output_of(LOOPS)

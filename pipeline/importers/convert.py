@@ -368,13 +368,19 @@ def _row(  # noqa: C901, PLR0912  (one loop over columns, faster in one piece)
 
 
 @_loops.add_small
+def _no_digits(word: Any) -> Any:
+    """Which of eight characters are no digits: the lowest bit of each that is none."""
+    digit = word ^ _ZEROS
+    return ((((digit & _LOW_BITS) + _ABOVE_NINE) | digit) & _HIGH) >> _SEVEN
+
+
+@_loops.add_small
 def _others(wide: Words, at: int) -> Any:
     """Which of 64 bytes are no digits, a bit for each, the first byte's the lowest."""
     found = _NOTHING
     for place in range(_WORD):
-        word = wide[at + _WORD * place] ^ _ZEROS
-        other = (((word & _LOW_BITS) + _ABOVE_NINE) | word) & _HIGH
-        found |= (((other >> _SEVEN) * _GATHER) >> _TOP) << np.uint64(_WORD * place)
+        other = _no_digits(wide[at + _WORD * place])
+        found |= ((other * _GATHER) >> _TOP) << np.uint64(_WORD * place)
     return found
 
 
@@ -478,8 +484,7 @@ def _learn(
     words = (length + _WORD - 1) // _WORD
     for place in range(words):
         word = wide[at + _WORD * place]
-        digit = word ^ _ZEROS
-        other = ((((digit & _LOW_BITS) + _ABOVE_NINE) | digit) & _HIGH) >> _SEVEN
+        other = _no_digits(word)
         care = (other << np.uint64(8)) - other
         if length - _WORD * place < _WORD:
             care &= (_ONE << np.uint64(8 * (length - _WORD * place))) - _ONE
