@@ -33,6 +33,7 @@ class Layer:
         span_us: length of a row's time cell, 0 for rows that are events.
         stamp: precision of `timestamp_utc`.
         part_rows: rows of one Parquet file.
+        piece_rows: rows of one of the files in which the rows stand that do not fill such a file.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Layer:
     span_us: int = 0
     stamp: Literal["s", "ms"] = "s"
     part_rows: int = 65_536
+    piece_rows: int = 8_192
 
     @property
     def file(self) -> str:

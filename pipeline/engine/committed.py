@@ -22,7 +22,7 @@ from pipeline.engine import state as states
 from pipeline.engine.codecs import polars_type
 from pipeline.engine.documents import day_of_document, documents_in
 from pipeline.engine.lock import holder_lives
-from pipeline.engine.parts import SUFFIX, end_of, names, part_name
+from pipeline.engine.parts import holder_of, names, part_name, span_of
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.reader import length_in
 from pipeline.engine.runner import read_state
@@ -173,7 +173,7 @@ class Snapshot:
     @property
     def _listed(self) -> list[tuple[str, int, int]]:
         parts = self.state.parts.get(self.of_layer.layer.name)
-        return list(names(parts.rows, parts.part_rows)) if parts is not None else []
+        return list(names(parts)) if parts is not None else []
 
     def _margin_us(self, span: Span) -> int:
         """How far a row may lie behind one before it: what trades may be late, and a day."""
@@ -224,7 +224,8 @@ class Snapshot:
         for _ in range(_TRIES):
             path = self._path_of(start, end)
             rows = pl.scan_parquet(path, glob=False)
-            rows = rows if end_of(path.name) == end else rows.head(end - start)
+            low, high = span_of(path.name)
+            rows = rows if (low, high) == (start, end) else rows.slice(start - low, end - start)
             try:
                 found: pl.DataFrame = chosen(rows).collect()
             except FileNotFoundError:
@@ -237,16 +238,16 @@ class Snapshot:
         raise self._lost(f"{self._folder / part_name(start, end)} is replaced over and over")
 
     def _path_of(self, start: int, end: int) -> Path:
-        """The file of these rows, or a longer one that has taken its place."""
+        """The file of these rows, or one with more of them that has taken its place."""
         own = self._folder / part_name(start, end)
         if own.exists():
             return own
-        there = [path.name for path in self._folder.glob(f"{start:012d}-*")]
-        whole = sorted(name for name in there if name.endswith(SUFFIX) and end_of(name) >= end)
-        if whole:
-            return self._folder / whole[0]
-        if own.name + ".tmp" in there:
-            return self._folder / (own.name + ".tmp")
+        whole = holder_of(self._folder, start, end)
+        if whole is not None:
+            return whole
+        waiting = own.with_name(own.name + ".tmp")
+        if waiting.exists():
+            return waiting
         self.check()
         if own.exists():
             return own

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.engine.codecs import FrameCodec
 from pipeline.engine.explain import Explanation
-from pipeline.engine.parts import SUFFIX, read_part
+from pipeline.engine.parts import is_part, part_name, read_part, span_of
 from pipeline.engine.places import File
 from pipeline.engine.rawfiles import chunks, day_files
 from pipeline.engine.rawlines import RawLines
@@ -59,14 +59,15 @@ def _hashed(pieces: Iterator[bytes]) -> tuple[str, int]:
 def _rows(root: Path, file: File) -> Iterator[bytes]:
     """Rows of a Parquet layer as lines."""
     folder = (root / file.path).parent
-    names = sorted(each.name for each in folder.glob(f"*{SUFFIX}"))
+    spans = sorted(span_of(path.name) for path in folder.iterdir() if is_part(path.name))
     for low, high in file.ranges:
-        for name in names:
-            start, end = (int(each) for each in name.removesuffix(SUFFIX).split("-"))
-            if start < high and end > low:
-                frame = read_part(folder / name, FrameCodec())
-                inside = frame[max(low, start) - start : min(high, end) - start]
+        at = low
+        for start, end in spans:
+            if start <= at < min(high, end):  # two files may hold a row while one is replaced
+                frame = read_part(folder / part_name(start, end), FrameCodec())
+                inside = frame[at - start : min(high, end) - start]
                 yield inside.write_ndjson().encode()
+                at = min(high, end)
 
 
 def _bytes(path: Path, ranges: Spans) -> Iterator[bytes]:

@@ -115,12 +115,7 @@ def _generations(paths: VaultPaths, stage: str, instrument: Instrument) -> list[
 def _listed(known: list[State], layer: Layer) -> set[str]:
     """The files of a layer in any of these generations."""
     found = (state.parts.get(layer.name) for state in known)
-    return {
-        name
-        for parts in found
-        if parts is not None
-        for name, _, _ in names(parts.rows, parts.part_rows)
-    }
+    return {name for parts in found if parts is not None for name, _, _ in names(parts)}
 
 
 def _size(path: Path) -> int:

@@ -51,7 +51,9 @@ class Outputs:
         for layer in stage.layers:
             folder = self._paths.derived(layer.folder, instrument)
             if layer.format == "parquet":
-                committed = state.parts.get(layer.name) or Parts(0, layer.part_rows)
+                committed = state.parts.get(layer.name) or Parts(
+                    0, layer.part_rows, piece_rows=layer.piece_rows
+                )
                 codec = codec_of(layer.name)[0]
                 self._parts[layer.name] = PartsOutput(folder, committed, codec, encoder)
             elif layer.format == "jsonl":

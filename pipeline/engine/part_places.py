@@ -5,10 +5,11 @@ Only the files at the edges of a range are looked into, and of them only the col
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.engine.codecs import FrameCodec
-from pipeline.engine.parts import part_name, read_listed, use_listed
+from pipeline.engine.parts import names, part_name, read_listed, span_of, use_listed
 from pipeline.engine.places import File, Places
 from pipeline.engine.spans import Ints, Spans, merged, runs, total
 from pipeline.engine.state import Parts
@@ -27,6 +28,8 @@ from pipeline.layers import Layer
 _NAMED = 8
 """A range that goes through more files than this is told by a pattern."""
 _NO_TIME = -1
+
+T = TypeVar("T")
 
 
 class _Times(NamedTuple):
@@ -46,14 +49,13 @@ class PartPlaces(Places):
         super().__init__(layer, listing.rows, slack_us)
         self._folder = folder
         self._relative = relative
-        self._part_rows = listing.part_rows
-        self._parts = range(-(-listing.rows // listing.part_rows))
+        self._edges = [(start, end) for _, start, end in names(listing)]
         self._times: dict[int, _Times | None] = {}
         self._stamps: dict[int, Ints] = {}
 
     def between(self, low_us: int, high_us: int) -> Spans:
         """See `Places`."""
-        slack, count = self.slack_us, len(self._parts)
+        slack, count = self.slack_us, len(self._edges)
         # a row may be `slack` older than one in front of it: behind file `low` there is nothing
         # before `low_us`, in front of file `high` nothing from `high_us` on
         low = self._first(lambda times: times.last >= low_us + slack)
@@ -66,7 +68,7 @@ class PartPlaces(Places):
         edges = {*range(first, min(low + 1, count)), *range(max(high, 0), end)}
         found: Spans = []
         if low + 1 < high:
-            found.append((self._edges(low + 1)[0], self._edges(high - 1)[1]))
+            found.append((self._edges[low + 1][0], self._edges[high - 1][1]))
         for part in sorted(edges):
             found += self._inside(part, low_us, high_us)
         return merged(found)
@@ -89,7 +91,7 @@ class PartPlaces(Places):
         if not counted:
             return max(0, place - count)
         while place > 0 and count > 0:
-            start = (place - 1) // self._part_rows * self._part_rows
+            start, _ = self._edges[self._file_of(place - 1)]
             frame = self.frame((start, place), counted)
             has_all = frame.select(pl.all_horizontal(pl.col(counted).is_not_null())).to_series()
             found = np.flatnonzero(has_all.to_numpy())
@@ -103,7 +105,7 @@ class PartPlaces(Places):
         found: list[dict[str, Any]] = []
         for span in spans:
             for part, low, high in self._pieces(span):
-                frame = read_listed(self._folder, *self._edges(part), FrameCodec())[low:high]
+                frame = read_listed(self._folder, *self._edges[part], FrameCodec())[low:high]
                 found += [msgspec.json.decode(x) for x in frame.write_ndjson().splitlines()]
         return found
 
@@ -121,7 +123,7 @@ class PartPlaces(Places):
                 found.append(File(pattern, "rows", [(low, high)], len(parts)))
                 continue
             for part in parts:
-                edges = self._edges(part)
+                edges = self._edges[part]
                 path = f"{self._relative}/{part_name(*edges)}"
                 own = (max(low, edges[0]), min(high, edges[1]))
                 if found and found[-1].path == path:
@@ -148,11 +150,11 @@ class PartPlaces(Places):
             times = self._look(part)
             return times is not None and holds(times)
 
-        return bisect_left(self._parts, True, key=is_so)
+        return bisect_left(range(len(self._edges)), True, key=is_so)
 
     def _inside(self, part: int, low_us: int, high_us: int) -> Spans:
         """The rows of one file in a range of time."""
-        times, edges = self._look(part), self._edges(part)
+        times, edges = self._look(part), self._edges[part]
         if times is None or times.last < low_us or times.first >= high_us:
             return []
         if times.are_all and times.first >= low_us and times.last < high_us:
@@ -170,7 +172,8 @@ class PartPlaces(Places):
             nearest = times.first if sign > 0 else -times.last
             if best is not None and nearest >= best + self.slack_us:
                 break
-            if times.are_all and high - low == self._edges(part)[1] - self._edges(part)[0]:
+            start, end = self._edges[part]
+            if times.are_all and high - low == end - start:
                 found = nearest
             else:
                 ts = self._stamps_of(part)[low:high]
@@ -184,13 +187,14 @@ class PartPlaces(Places):
     def _pieces(self, span: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
         """The files of a range, each with the rows of it that count."""
         low, high = span
-        for part in range(low // self._part_rows, -(-high // self._part_rows)):
-            start, end = self._edges(part)
+        for part in range(self._file_of(low), len(self._edges)):
+            start, end = self._edges[part]
+            if start >= high:
+                return
             yield part, max(low, start) - start, min(high, end) - start
 
-    def _edges(self, part: int) -> tuple[int, int]:
-        start = part * self._part_rows
-        return start, min(start + self._part_rows, self.size)
+    def _file_of(self, row: int) -> int:
+        return max(0, bisect_right(self._edges, row, key=itemgetter(0)) - 1)
 
     def _first_of(self, part: int, otherwise: int) -> int:
         times = self._look(part)
@@ -203,7 +207,8 @@ class PartPlaces(Places):
     def _look(self, part: int) -> _Times | None:
         """What a file's footer says of its times; None if no row has one."""
         if part not in self._times:
-            self._times[part] = self._use(part, _times_in)
+            times, is_own = self._use(part, lambda file, at: (_times_in(file), at is None))
+            self._times[part] = times if is_own else _times_of(self._stamps_of(part))
         return self._times[part]
 
     def _stamps_of(self, part: int) -> Ints:
@@ -213,24 +218,34 @@ class PartPlaces(Places):
         return self._stamps[part]
 
     def _columns(self, part: int, columns: tuple[str, ...]) -> pl.DataFrame:
-        start, end = self._edges(part)
-        table = self._use(part, lambda file: file.read(columns=list(columns)))
+        start, end = self._edges[part]
+        table, at = self._use(part, lambda file, at: (file.read(columns=list(columns)), at))
         frame = pl.from_arrow(table)
         if not isinstance(frame, pl.DataFrame):
             raise TypeError(f"{self._folder}: no columns")
-        return frame[: end - start].select(columns)
+        return (frame if at is None else frame.slice(at, end - start)).select(columns)
 
-    def _use(self, part: int, use: Callable[[pq.ParquetFile], Any]) -> Any:
-        """Open a file for a moment."""
+    def _use(self, part: int, use: Callable[[pq.ParquetFile, int | None], T]) -> T:
+        """Open a file for a moment; if it holds other rows too, tell where these begin in it."""
+        start, end = self._edges[part]
 
-        def opened(path: Path) -> Any:
+        def opened(path: Path) -> T:
+            low, high = span_of(path.name)
+            at = None if (low, high) == (start, end) else start - low
             with path.open("rb") as stream:
                 try:
-                    return use(pq.ParquetFile(stream))
+                    return use(pq.ParquetFile(stream), at)
                 except pa.ArrowException as error:
                     raise StateError(f"{path} is damaged: {error}") from error
 
-        return use_listed(self._folder, *self._edges(part), opened)
+        return use_listed(self._folder, start, end, opened)
+
+
+def _times_of(stamps: Ints) -> _Times | None:
+    told = stamps[stamps != _NO_TIME]
+    if not len(told):
+        return None
+    return _Times(int(told.min()), int(told.max()), len(told) == len(stamps))
 
 
 def _times_in(file: pq.ParquetFile) -> _Times | None:

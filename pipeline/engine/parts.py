@@ -1,15 +1,17 @@
-"""A Parquet output: immutable files of a fixed number of rows, the last one shorter.
+"""A Parquet output: immutable files of a fixed number of rows, and smaller ones for the rest.
 
 Where files begin and end depends on row numbers alone, so any cutting of the input leaves the
-same files. The last, short file is never changed: a longer one takes its place. Until the commit
-new files carry the suffix `.tmp`; the commit makes them part of the layer, and only then are they
-renamed and the file they replace deleted. All of that is redone on the next start if a run died
-in between.
+same files. Rows that do not fill a part yet stand in pieces, so that a few new rows cost the
+writing of one piece; when the part is full it takes the place of its pieces. The last, short piece
+is never changed: a longer one takes its place. Until the commit new files carry the suffix `.tmp`;
+the commit makes them part of the layer, and only then are they renamed and the files they replace
+deleted. All of that is redone on the next start if a run died in between.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -25,6 +27,7 @@ from pipeline.errors import StateError
 
 SUFFIX, TEMPORARY = ".parquet", ".parquet.tmp"
 _TRIES = 20
+_NAME = re.compile(r"\d{12,}-\d{12,}\.parquet")
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -77,12 +80,18 @@ def part_name(start: int, end: int) -> str:
     return f"{start:012d}-{end:012d}{SUFFIX}"
 
 
-def names(rows: int, part_rows: int, first: int = 0) -> Iterator[tuple[str, int, int]]:
-    """The files that hold rows [first, rows) of a layer: name, first row, row past the last."""
+def names(listing: Parts, first: int = 0) -> Iterator[tuple[str, int, int]]:
+    """The files that hold rows of a layer from `first` on: name, first row, row past the last."""
+    rows, part_rows = listing.rows, listing.part_rows
     if first >= rows:
         return
-    for start in range(first // part_rows * part_rows, rows, part_rows):
-        end = min(start + part_rows, rows)
+    full = rows // part_rows * part_rows
+    for start in range(first // part_rows * part_rows, full, part_rows):
+        yield part_name(start, start + part_rows), start, start + part_rows
+    piece_rows = listing.piece_rows or part_rows
+    skipped = max(0, first - full) // piece_rows * piece_rows
+    for start in range(full + skipped, rows, piece_rows):
+        end = min(start + piece_rows, rows)
         yield part_name(start, end), start, end
 
 
@@ -109,18 +118,20 @@ def read_part(path: Path, codec: Codec[R], columns: list[str] | None = None) -> 
 def read_listed(
     folder: Path, start: int, end: int, codec: Codec[R], columns: list[str] | None = None
 ) -> R:
-    """Committed rows [start, end) of the file that begins at `start`; see `use_listed`."""
-    rows, height = use_listed(
-        folder, start, end, lambda path: (read_part(path, codec, columns), end_of(path.name))
-    )
-    return rows if height == end else codec.slice(rows, 0, end - start)
+    """Committed rows [start, end), which are those of one file; see `use_listed`."""
+
+    def read(path: Path) -> R:
+        rows, (low, high) = read_part(path, codec, columns), span_of(path.name)
+        return rows if (low, high) == (start, end) else codec.slice(rows, start - low, end - start)
+
+    return use_listed(folder, start, end, read)
 
 
 def use_listed(folder: Path, start: int, end: int, use: Callable[[Path], T]) -> T:
-    """Use the file that holds committed rows [start, end) and begins at `start`.
+    """Use the file that holds committed rows [start, end); its name says which others it holds.
 
     A reader may hold a state that is one commit old: then the file has its temporary name still,
-    or a longer one has taken its place, which begins with the same rows.
+    or one that holds more rows has taken its place.
 
     Raises:
         FileNotFoundError: no file holds these rows.
@@ -130,20 +141,32 @@ def use_listed(folder: Path, start: int, end: int, use: Callable[[Path], T]) -> 
         with suppress(FileNotFoundError):
             return use(folder / (name + suffix))
     for _ in range(_TRIES):
-        names_now = {path.name for path in folder.glob(f"{start:012d}-*")}
-        for name in sorted(names_now, key=end_of):
-            if end_of(name) < end:
-                continue
-            try:
-                return use(folder / name)
-            except FileNotFoundError:
-                break
-    raise FileNotFoundError(2, "committed rows are gone", str(folder / part_name(start, end)))
+        path = holder_of(folder, start, end)
+        if path is None:
+            break
+        with suppress(FileNotFoundError):
+            return use(path)
+    raise FileNotFoundError(2, "committed rows are gone", str(folder / name))
 
 
-def end_of(name: str) -> int:
-    """The row past the last one of a file, by its name."""
-    return int(name.partition(".")[0].partition("-")[2])
+def holder_of(folder: Path, start: int, end: int) -> Path | None:
+    """The smallest file that holds rows [start, end) and perhaps more."""
+    if not folder.is_dir():
+        return None
+    spans = ((span_of(path.name), path) for path in folder.iterdir() if is_part(path.name))
+    found = [(high - low, path) for (low, high), path in spans if low <= start and high >= end]
+    return min(found)[1] if found else None
+
+
+def is_part(name: str) -> bool:
+    """Whether a file of a layer's folder has such a name as its files have."""
+    return _NAME.fullmatch(name) is not None
+
+
+def span_of(name: str) -> tuple[int, int]:
+    """The first row of a file and the one past its last, by its name."""
+    start, _, end = name.partition(".")[0].partition("-")
+    return int(start), int(end)
 
 
 def read_rows(
@@ -158,7 +181,7 @@ def read_rows(
 
     `held` gives rows [first, end) that need not be read from a file.
     """
-    for _, low, high in names(listing.rows, listing.part_rows, start):
+    for _, low, high in names(listing, start):
         skip = max(0, start - low)
         rows = None if held is None else held(low + skip, high)
         if rows is None:
@@ -182,10 +205,12 @@ class PartsOutput(Generic[R]):
     ) -> None:
         self.folder = folder
         self.part_rows = committed.part_rows
+        self.piece_rows = committed.piece_rows
         self.committed = committed.rows
         self.rows = committed.rows
         self._codec = codec
         self._tail: R | None = None
+        self._tail_start = committed.rows
         self._full: dict[int, R] = {}
         self._new: list[str] = []
         self._encoder = encoder
@@ -207,7 +232,7 @@ class PartsOutput(Generic[R]):
             return
         present = {path.name for path in self.folder.iterdir()}
         listed = set()
-        for name, start, end in names(self.committed, self.part_rows):
+        for name, start, end in names(self.listing(self.committed)):
             listed.add(name)
             if name in present:
                 continue
@@ -220,7 +245,7 @@ class PartsOutput(Generic[R]):
                 disk.remove(self.folder / name)
 
     def _restore(self, name: str, start: int, end: int) -> None:
-        """Cut a committed file out of the longer one that has already taken its place.
+        """Cut a committed file out of the one that has already taken its place.
 
         Happens when the newest state is damaged and the one before is used.
         """
@@ -239,16 +264,32 @@ class PartsOutput(Generic[R]):
             return 0
         held = self._load_tail()
         both = rows if held is None else self._codec.join(held, rows)
-        start = self.rows - (0 if held is None else self._codec.height(held))
-        total = self._codec.height(both)
-        full = total // self.part_rows * self.part_rows
-        for at in range(0, full, self.part_rows):
-            self._fill(start + at, self._codec.slice(both, at, self.part_rows))
-        self._tail = self._codec.slice(both, full, total - full) if full < total else None
+        start, end = self._tail_start, self.rows + height
+        full = end // self.part_rows * self.part_rows
+        for part in range(start // self.part_rows * self.part_rows, full, self.part_rows):
+            if part < start:
+                both, start = self._codec.join(self._pieces_on_disk(part, start), both), part
+            self._fill(part, self._codec.slice(both, part - start, self.part_rows))
+        self._tail_start = max(start, full)
+        if full > start:
+            both = self._codec.slice(both, full - start, end - full)
+        self._tail = both if end > full else None
         if self._tail is not None and self._codec.pieces(self._tail) > _MOST_PIECES:
             self._tail = self._codec.compact(self._tail)
-        self.rows += height
+        self.rows = end
         return height
+
+    def _pieces_on_disk(self, start: int, end: int) -> R:
+        """Committed rows that begin and end with a piece."""
+        listing, found = self.listing(self.committed), None
+        for _, low, high in names(listing, start):
+            if low == end:
+                break
+            piece = read_listed(self.folder, low, high, self._codec)
+            found = piece if found is None else self._codec.join(found, piece)
+        if found is None:
+            raise StateError(f"{self.folder}: rows {start} to {end} are in no file")
+        return found
 
     def _fill(self, start: int, part: R) -> None:
         """Take a file that is full."""
@@ -292,10 +333,12 @@ class PartsOutput(Generic[R]):
 
     def _unwritten(self) -> list[tuple[int, R]]:
         """The rows of files that are not written yet, each with the number of its first row."""
-        tail_rows = self.rows % self.part_rows
         found = list(self._full.items())
-        if tail_rows and self._tail is not None:
-            found.append((self.rows - tail_rows, self._tail))
+        if self._tail is not None:
+            first = max(self._tail_start, self.committed)
+            for _, start, end in names(self.listing(self.rows), first):
+                piece = self._codec.slice(self._tail, start - self._tail_start, end - start)
+                found.append((start, piece))
         return found
 
     def _wait(self) -> None:
@@ -313,23 +356,46 @@ class PartsOutput(Generic[R]):
 
     def listing(self, rows: int) -> Parts:
         """The state's entry for a number of rows."""
-        last = None
-        if rows:
-            start = (rows - 1) // self.part_rows * self.part_rows
-            last = part_name(start, rows)
-        return Parts(rows, self.part_rows, -(-rows // self.part_rows), last)
+        listing = Parts(rows, self.part_rows, piece_rows=self.piece_rows)
+        for name, _, _ in names(listing, rows - 1 if rows else 0):
+            listing.last = name
+        left = rows % self.part_rows
+        listing.files = rows // self.part_rows + -(-left // (self.piece_rows or self.part_rows))
+        return listing
 
     def publish(self, unsynced: Unsynced) -> None:
-        """After the commit: give the new files their names and delete the replaced last one."""
+        """After the commit: give the new files their names and delete those they replace."""
         for name in self._new:
             disk.replace(self.folder / (name + ".tmp"), self.folder / name)
-        old_tail = self.committed % self.part_rows
-        if old_tail and self.rows > self.committed:
-            disk.remove(self.folder / part_name(self.committed - old_tail, self.committed))
+        for name in self._replaced():
+            disk.remove(self.folder / name)
         if self._new:
             unsynced.folder(self.folder)
         self._new.clear()
         self.committed = self.rows
+        self._forget()
+
+    def _forget(self) -> None:
+        """Keep in memory no more of the tail than what the next rows are written behind."""
+        start = self._start_of(self.committed)
+        if self._tail is not None and self._tail_start < start < self.rows:
+            ahead = start - self._tail_start
+            self._tail = self._codec.slice(self._tail, ahead, self.rows - start)
+            self._tail_start = start
+
+    def _start_of(self, row: int) -> int:
+        """The first row of the piece in which a row stands while its part is not full."""
+        inside = row % self.part_rows
+        return row - inside % (self.piece_rows or self.part_rows)
+
+    def _replaced(self) -> list[str]:
+        """The files of the commit before that are no part of the layer any more."""
+        before, now = self.listing(self.committed), self.listing(self.rows)
+        first = self.committed // self.part_rows * self.part_rows
+        if before.rows in (first, now.rows):
+            return []
+        left = {name for name, _, _ in names(now, first)}
+        return [name for name, _, _ in names(before, first) if name not in left]
 
     def held(self, first: int, end: int) -> R | None:
         """Rows [first, end), committed or not; None if they have to be read from a file.
@@ -341,8 +407,8 @@ class PartsOutput(Generic[R]):
         start = first // self.part_rows * self.part_rows
         rows = self._full.get(start)
         if rows is None and start + self.part_rows > self.rows:
-            rows = self._load_tail()
-        if rows is None:
+            rows, start = self._load_tail(), self._tail_start
+        if rows is None or first < start:
             return None
         found = self._codec.compact(self._codec.slice(rows, first - start, end - first))
         self._shown = (first, end), found
@@ -362,10 +428,12 @@ class PartsOutput(Generic[R]):
         self._load_tail()
 
     def _load_tail(self) -> R | None:
-        tail_rows = self.rows % self.part_rows
-        if self._tail is None and tail_rows:
-            name = part_name(self.rows - tail_rows, self.rows)
-            self._tail = read_part(self.folder / name, self._codec)
+        """The rows from `_tail_start` on, among them all that are in no file yet."""
+        if self._tail is None:
+            start = self._tail_start = self._start_of(self.rows)
+            if start < self.rows:
+                name = part_name(start, self.rows)
+                self._tail = read_part(self.folder / name, self._codec)
         return self._tail
 
     def _bytes(self, rows: R) -> bytes:

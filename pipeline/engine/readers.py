@@ -21,7 +21,7 @@ from pipeline.calc.pieces import in_one_piece
 from pipeline.engine.codecs import FrameCodec, polars_type
 from pipeline.engine.documents import day_of_document, documents_in
 from pipeline.engine.outputs import Outputs
-from pipeline.engine.parts import read_listed
+from pipeline.engine.parts import names, read_listed
 from pipeline.engine.seek import microseconds
 from pipeline.engine.state import State
 from pipeline.errors import StateError
@@ -135,9 +135,7 @@ class PartsReader:
 
     def load(self) -> None:
         """Load the rest of one file."""
-        size = self._listing.part_rows
-        start = self._next // size * size
-        end = min(start + size, self._listing.rows)
+        _, start, end = next(names(self._listing, self._next))
         new = None if self._held is None else self._held.public(self._name, self._next, end)
         if new is None:
             rows = read_listed(self._folder, start, end, FrameCodec(), self._columns)

@@ -66,7 +66,7 @@ class StageLayer:
         for instrument, parts in self._parts:
             folder = self.paths.derived(self.layer.folder, instrument)
             rows += parts.rows
-            for name, _, _ in names(parts.rows, parts.part_rows):
+            for name, _, _ in names(parts):
                 path = as_it_is(folder / name)
                 key, stat = self.paths.relative(folder / name), path.stat()
                 mark = seen.get(key)

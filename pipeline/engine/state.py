@@ -70,16 +70,18 @@ class RowMark(msgspec.Struct):
 
 
 class Parts(msgspec.Struct):
-    """A Parquet layer: `rows` rows in files of `part_rows` rows each, the last one shorter.
+    """A Parquet layer: `rows` rows in files of `part_rows` each, what is left in smaller ones.
 
-    The files follow from these two numbers, see `pipeline.engine.parts.names`; `files` and
-    `last` say the same for a reader's eye.
+    The files follow from these numbers, see `pipeline.engine.parts.names`; `files` and `last` say
+    the same for a reader's eye. `piece_rows`: rows of a smaller file; 0: there is only one, which
+    is how layers were written that are older than this field.
     """
 
     rows: int
     part_rows: int
     files: int = 0
     last: str | None = None
+    piece_rows: int = 0
 
 
 class LayerMark(msgspec.Struct):

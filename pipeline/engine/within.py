@@ -129,7 +129,7 @@ class Committed:
         if parts is None or not parts.rows:
             return pl.DataFrame(schema=dict.fromkeys(wanted, pl.Float64))
         folder = self.paths.derived(layer.folder, self.instrument)
-        files = list(names(parts.rows, parts.part_rows))
+        files = list(names(parts))
 
         def read(index: int, columns: list[str]) -> pl.DataFrame:
             file, start, end = files[index]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +16,7 @@ from pipeline.engine.parts import PartsOutput, names, part_name, read_rows, to_b
 from pipeline.engine.state import Parts
 from pipeline.errors import StateError
 
-PART = 10
+PART, PIECE = 10, 4
 
 
 def rows(start: int, end: int) -> pl.DataFrame:
@@ -32,9 +33,12 @@ def rows(start: int, end: int) -> pl.DataFrame:
     )
 
 
-def opened(folder: Path, committed: int) -> PartsOutput[pl.DataFrame]:
+def opened(
+    folder: Path, committed: int, encoder: Executor | None = None
+) -> PartsOutput[pl.DataFrame]:
     """The output as a new process opens it."""
-    output: PartsOutput[pl.DataFrame] = PartsOutput(folder, Parts(committed, PART), FrameCodec())
+    listing = Parts(committed, PART, piece_rows=PIECE)
+    output: PartsOutput[pl.DataFrame] = PartsOutput(folder, listing, FrameCodec(), encoder)
     output.recover()
     return output
 
@@ -60,28 +64,54 @@ def batch(folder: Path, count: int) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("count", "wanted"),
+    ("count", "piece", "wanted"),
     [
-        (0, []),
-        (1, [(0, 1)]),
-        (10, [(0, 10)]),
-        (11, [(0, 10), (10, 11)]),
-        (30, [(0, 10), (10, 20), (20, 30)]),
+        (0, 4, []),
+        (1, 4, [(0, 1)]),
+        (4, 4, [(0, 4)]),
+        (5, 4, [(0, 4), (4, 5)]),
+        (9, 4, [(0, 4), (4, 8), (8, 9)]),
+        (10, 4, [(0, 10)]),
+        (11, 4, [(0, 10), (10, 11)]),
+        (19, 4, [(0, 10), (10, 14), (14, 18), (18, 19)]),
+        (30, 4, [(0, 10), (10, 20), (20, 30)]),
+        (19, 10, [(0, 10), (10, 19)]),
+        (19, 99, [(0, 10), (10, 19)]),
+        (19, 0, [(0, 10), (10, 19)]),
     ],
 )
-def test_names_follow_from_the_number_of_rows(count: int, wanted: list[tuple[int, int]]) -> None:
-    """And reading from the end on asks for no file."""
-    assert [(low, high) for _, low, high in names(count, PART)] == wanted
-    assert list(names(count, PART, count)) == []
+def test_names_follow_from_the_number_of_rows(
+    count: int, piece: int, wanted: list[tuple[int, int]]
+) -> None:
+    """From whatever row on; reading from the end on asks for no file."""
+    listing = Parts(count, PART, piece_rows=piece)
+    assert [(low, high) for _, low, high in names(listing)] == wanted
+    for first in range(count + 3):
+        behind = [(low, high) for low, high in wanted if high > first]
+        assert [(low, high) for _, low, high in names(listing, first)] == behind, first
 
 
+def test_the_state_names_the_last_file_and_counts_them() -> None:
+    """For a reader's eye; the files follow from the numbers."""
+    for piece in (0, 3, 4, 10, 99):
+        output = PartsOutput(Path("x"), Parts(0, PART, piece_rows=piece), FrameCodec())
+        for count in range(35):
+            listing = output.listing(count)
+            found = [name for name, _, _ in names(listing)]
+            assert (listing.rows, listing.part_rows, listing.piece_rows) == (count, PART, piece)
+            assert listing.files == len(found)
+            assert listing.last == (found[-1] if found else None)
+
+
+@pytest.mark.parametrize("stays", [False, True])
 @pytest.mark.parametrize("seed", range(8))
-def test_any_cutting_leaves_the_same_files(seed: int, tmp_path: Path) -> None:
-    """Appends, commits and new processes at random places."""
+def test_any_cutting_leaves_the_same_files(seed: int, stays: bool, tmp_path: Path) -> None:
+    """Appends, commits and new processes at random places; one that stays encodes ahead."""
     rng = random.Random(seed)
     total, at, committed = 57, 0, 0
     folder = tmp_path / "cut"
-    output = opened(folder, 0)
+    encoder = ThreadPoolExecutor(2) if stays else None
+    output = opened(folder, 0, encoder)
     while at < total:
         step = min(total - at, rng.choice((1, 2, 5, 9, 10, 11, 25)))
         pieces = [rows(at, at + step)]
@@ -91,12 +121,21 @@ def test_any_cutting_leaves_the_same_files(seed: int, tmp_path: Path) -> None:
             output.append(piece)
         at += step
         assert output.is_dirty
+        first = rng.randrange(at - step, at)
+        for _, low, high in names(output.listing(at), first):
+            held = output.held(max(low, first), high)
+            assert held is None or held.equals(rows(max(low, first), high))
+            assert held is not None or not stays
+        output.encode()
         if rng.random() < 0.5 or at == total:
             committed = commit(output)
             assert committed == at
             assert not output.is_dirty
             if rng.random() < 0.5:
-                output = opened(folder, committed)
+                output = opened(folder, committed, encoder)
+    output.close()
+    if encoder is not None:
+        encoder.shutdown()
     assert files(folder) == batch(tmp_path / "whole", total)
 
 
@@ -129,10 +168,38 @@ def test_reading_from_a_row_on(committed: int, start: int, tmp_path: Path) -> No
         assert found == []
         return
     assert pl.concat([frame for frame, _ in found]).equals(rows(start, committed))
-    assert [end for _, end in found] == [high for _, _, high in names(committed, PART, start)]
+    assert [end for _, end in found] == [high for _, _, high in names(listing, start)]
 
 
-STEPS = [(0, 4), (4, 14), (14, 20), (14, 37), (0, 37), (10, 20), (8, 9), (30, 31)]
+def test_a_layer_that_was_begun_without_pieces_goes_on_without(tmp_path: Path) -> None:
+    """Its state says nothing of them."""
+    output: PartsOutput[pl.DataFrame] = PartsOutput(tmp_path, Parts(0, PART), FrameCodec())
+    at = 0
+    for step in (7, 2, 9, 1, 14):
+        output.append(rows(at, at + step))
+        at += step
+        commit(output)
+    assert sorted(files(tmp_path)) == [
+        part_name(low, high) for low, high in ((0, 10), (10, 20), (20, 30), (30, 33))
+    ]
+
+
+@pytest.mark.parametrize("before", range(1, 34))
+def test_whoever_holds_an_older_state_finds_its_rows(before: int, tmp_path: Path) -> None:
+    """A longer piece, or the whole part, may have taken a file's place."""
+    listing = Parts(before, PART, piece_rows=PIECE)
+    for after in (before, before + 1, before + 4, before + 10, 37):
+        folder = tmp_path / str(after)
+        batch(folder, after)
+        for first in (0, before // 2, before - 1):
+            found = list(read_rows(folder, listing, first, FrameCodec(), None))
+            assert pl.concat([frame for frame, _ in found]).equals(rows(first, before)), after
+
+
+STEPS = [
+    *((0, 4), (4, 14), (14, 20), (14, 37), (0, 37), (10, 20), (8, 9), (30, 31)),
+    *((19, 20), (3, 8), (13, 15), (17, 18), (9, 31)),
+]
 
 
 def leftovers(folder: Path, before: int, after: int) -> list[tuple[int, dict[str, bytes]]]:
@@ -206,12 +273,12 @@ def test_a_missing_committed_file_is_refused(tmp_path: Path) -> None:
 def test_other_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
     """Only parts that the state does not list are deleted."""
     folder = tmp_path / "x"
-    batch(folder, 5)
+    batch(folder, 3)
     for name in ("notes.txt", "_SUCCESS", ".hidden"):
         (folder / name).write_bytes(b"mine")
     (folder / part_name(10, 20)).write_bytes(b"not listed")
-    opened(folder, 5)
-    assert sorted(files(folder)) == [".hidden", part_name(0, 5), "_SUCCESS", "notes.txt"]
+    opened(folder, 3)
+    assert sorted(files(folder)) == [".hidden", part_name(0, 3), "_SUCCESS", "notes.txt"]
 
 
 def test_bytes_depend_on_rows_alone() -> None:

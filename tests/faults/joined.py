@@ -12,6 +12,7 @@ from pipeline.engine.runner import Vault, run_stages
 from pipeline.errors import FlowvaultError
 from tests.laws.feeds import KINDS, make_all
 from tests.laws.feedstock import SWAP, Mix, Stock
+from tests.laws.world import part_sizes
 
 from .workload import Tree, tree
 
@@ -31,14 +32,8 @@ def stock(seed: int, trades: int) -> Stock:
 @contextmanager
 def small_parts() -> Iterator[None]:
     """Short Parquet files, so that every run rewrites some and fills some."""
-    old = [(layer, layer.part_rows) for layer, _ in stages.layers().values()]
-    try:
-        for layer, _ in old:
-            object.__setattr__(layer, "part_rows", PART_ROWS)
+    with part_sizes(PART_ROWS):
         yield
-    finally:
-        for layer, rows in old:
-            object.__setattr__(layer, "part_rows", rows)
 
 
 def raw_file(vault: Path, name: str) -> Path:

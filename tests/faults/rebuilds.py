@@ -111,7 +111,7 @@ def _shows(before: Before, vault: Path, state: states.State, wanted: Tree) -> bo
     for layer, parts in state.parts.items():
         folder = VaultPaths(vault).derived(before.stage.layers[0].folder, INSTRUMENT)
         assert layer == before.stage.layers[0].name
-        for name, _, _ in names(parts.rows, parts.part_rows):
+        for name, _, _ in names(parts):
             path = folder / name
             path = path if path.exists() else folder / (name + ".tmp")
             relative = VaultPaths(vault).relative(folder / name)

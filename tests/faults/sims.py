@@ -190,7 +190,7 @@ class Reader:
         for layer, parts in state.parts.items():
             assert parts.rows >= self._longest.get(layer, 0), f"{layer}: rows vanished"
             self._longest[layer] = parts.rows
-            for name, start, end in names(parts.rows, parts.part_rows):
+            for name, start, end in names(parts):
                 folder = VaultPaths(self.vault).derived(layer, INSTRUMENT)
                 self._check_part(folder, name, start, end)
 

@@ -28,7 +28,7 @@ from pipeline.stage import Stage
 INSTRUMENT = Instrument("okx", "perps", "BTC-USDT-SWAP")
 DAYS = ("2024-03-05", "2024-03-06")
 MIDNIGHT_MS = 1_709_683_200_000
-PART_ROWS = 150
+PART_ROWS, PIECE_ROWS = 150, 40
 _BAD = (
     b"\xff\xfe\x00 garbage\n",
     b'{"instId":"BTC-USDT-SWAP","tradeId":"7","px":"NaN","sz":"1","side":"buy","ts":"1709683200000"}\n',
@@ -37,8 +37,9 @@ _BAD = (
 )
 
 _plain = stages.load("trades")
+_layer, *_gaps = _plain.layers
 TRADES: Stage[Any, Any] = replace(
-    _plain, layers=(replace(_plain.layers[0], part_rows=PART_ROWS), *_plain.layers[1:])
+    _plain, layers=(replace(_layer, part_rows=PART_ROWS, piece_rows=PIECE_ROWS), *_gaps)
 )
 BARS: Stage[Any, Any] = stages.load("bars")
 VOLUME: Stage[Any, Any] = stages.load("volume")

@@ -58,7 +58,10 @@ def home(stage: AnyStage) -> Instrument:
 
 @dataclass(frozen=True)
 class Grain:
-    """How finely the engine works: sizes of blocks, of commits and of Parquet files."""
+    """How finely the engine works: sizes of blocks, of commits and of Parquet files.
+
+    What does not fill a file of `part_rows` stands in pieces of a third of that.
+    """
 
     block_bytes: int | None = None
     commit_rows: int | None = None
@@ -73,14 +76,28 @@ def grain(fine: Grain) -> Iterator[None]:
             patch.setattr(feed, "BLOCK_BYTES", fine.block_bytes)
         if fine.commit_rows is not None:
             patch.setattr(runner, "COMMIT_ROWS", fine.commit_rows)
-        old = [(layer, layer.part_rows) for layer, _ in stages.layers().values()]
-        try:
-            for layer, rows in old:
-                object.__setattr__(layer, "part_rows", fine.part_rows or rows)
+        with part_sizes(fine.part_rows):
             yield
-        finally:
-            for layer, rows in old:
-                object.__setattr__(layer, "part_rows", rows)
+
+
+@contextmanager
+def part_sizes(part_rows: int | None) -> Iterator[None]:
+    """Write Parquet files of other sizes than the usual ones."""
+    layers = [layer for layer, _ in stages.layers().values()]
+    old = [(layer.part_rows, layer.piece_rows) for layer in layers]
+    try:
+        if part_rows is not None:
+            for layer in layers:
+                _set_sizes(layer, part_rows, max(1, part_rows // 3))
+        yield
+    finally:
+        for layer, sizes in zip(layers, old, strict=True):
+            _set_sizes(layer, *sizes)
+
+
+def _set_sizes(layer: Layer, part_rows: int, piece_rows: int) -> None:
+    object.__setattr__(layer, "part_rows", part_rows)
+    object.__setattr__(layer, "piece_rows", piece_rows)
 
 
 @contextmanager

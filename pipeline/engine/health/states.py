@@ -13,7 +13,7 @@ from pipeline.engine.health import tables
 from pipeline.engine.health.finding import Finding, Severity, amount, duration
 from pipeline.engine.health.survey import Loaded, Survey
 from pipeline.engine.leftovers import is_busy, leftovers, stages_of, waiting_swap
-from pipeline.engine.parts import names
+from pipeline.engine.parts import holder_of, names
 from pipeline.errors import FlowvaultError
 from pipeline.instrument import contract_of
 
@@ -143,10 +143,9 @@ def _lost(survey: Survey, each: Loaded) -> Iterator[Path]:
             continue
         folder = survey.paths.derived(layer.folder, each.instrument)
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        starts = {name.partition("-")[0] for name in there}
-        for name, _, _ in names(parts.rows, parts.part_rows):
-            # a run may be putting a longer last file in its place
-            if not {name, f"{name}.tmp"} & there and name.partition("-")[0] not in starts:
+        for name, start, end in names(parts):
+            # a run may be putting one with more rows in its place
+            if not {name, f"{name}.tmp"} & there and holder_of(folder, start, end) is None:
                 yield folder / name
 
 
