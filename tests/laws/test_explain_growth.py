@@ -94,7 +94,7 @@ def vaults(new_world: NewWorld) -> dict[int, World]:
         world.settings(WINDOWS)
         text = f'["{HOUSE.key}"]\ntick = "0.01"\n'
         (world.root / "instruments.toml").write_text(text, encoding="utf-8")
-        with grain(Grain(part_rows=PART_ROWS)):
+        with grain(Grain(part_rows=PART_ROWS, piece_rows=PART_ROWS)):
             world.run()
         found[count] = world
     return found
@@ -183,7 +183,7 @@ def told_layers(world: World) -> Iterator[tuple[str, int]]:
 
 def read_for(world: World, layer: str, at: int) -> Reads:
     vault = Vault.open(world.root)
-    with grain(Grain(part_rows=PART_ROWS)), counting() as reads:
+    with grain(Grain(part_rows=PART_ROWS, piece_rows=PART_ROWS)), counting() as reads:
         before = bytes_so_far()
         explain(vault, HOUSE, layer, at)
         reads.told = bytes_so_far() - before

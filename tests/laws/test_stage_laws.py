@@ -38,7 +38,7 @@ ON_SPOT = [
     for layer, stage in OWNED
     if PLAIN.market in stage.markets
 ]
-PART_ROWS = 40
+PART_ROWS, PIECE_ROWS = 40, 13
 BUSY = Mix(dirt=0.05, late=0.05, duplicate=0.05, gap=0.05)
 
 
@@ -54,7 +54,7 @@ def filled(new_world: NewWorld) -> Filled:
         world = new_world(instrument)
         world.put(make_all(instrument, 11, 900, BUSY).content())
         world.settings("[clusters]\nmin_rows = 3\nwindow = 2\n")
-        with grain(Grain(part_rows=PART_ROWS)):
+        with grain(Grain(part_rows=PART_ROWS, piece_rows=PIECE_ROWS)):
             world.run()
         return world
 
@@ -152,11 +152,14 @@ DTYPES: dict[str, pl.DataType] = {
 
 
 def assert_frame(layer: Layer, world: World) -> None:
-    """Every part has the declared columns, the declared number of rows, and no NaN."""
+    """Every file has the declared columns, the declared number of rows, and no NaN.
+
+    Parts come first; what does not fill one stands in pieces, the last of which may be short.
+    """
     parts = sorted(world.folder(layer).glob("*.parquet"))
     is_short = layer.name == "ladder_1m" or layer.span_us
     assert len(parts) > (0 if is_short else 3), "too few parts to check anything"
-    start = 0
+    start, is_behind, behind = 0, False, 0
     for part in parts:
         frame = pl.read_parquet(part)
         assert tuple(frame.columns) == layer.keys
@@ -166,7 +169,10 @@ def assert_frame(layer: Layer, world: World) -> None:
             assert column.is_finite().all()
         assert part.name == f"{start:012d}-{start + frame.height:012d}.parquet"
         start += frame.height
-        assert frame.height == PART_ROWS or part == parts[-1]
+        is_behind = is_behind or frame.height != PART_ROWS
+        assert not is_behind or frame.height == PIECE_ROWS or part == parts[-1]
+        behind += frame.height if is_behind else 0
+        assert behind < PART_ROWS
         if layer.name == "trades":
             assert frame["seq"].to_list() == list(range(start - frame.height, start))
 

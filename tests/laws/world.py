@@ -60,12 +60,14 @@ def home(stage: AnyStage) -> Instrument:
 class Grain:
     """How finely the engine works: sizes of blocks, of commits and of Parquet files.
 
-    What does not fill a file of `part_rows` stands in pieces of a third of that.
+    What does not fill a file of `part_rows` stands in pieces, of a third of that if nothing is
+    said.
     """
 
     block_bytes: int | None = None
     commit_rows: int | None = None
     part_rows: int | None = None
+    piece_rows: int | None = None
 
 
 @contextmanager
@@ -76,19 +78,19 @@ def grain(fine: Grain) -> Iterator[None]:
             patch.setattr(feed, "BLOCK_BYTES", fine.block_bytes)
         if fine.commit_rows is not None:
             patch.setattr(runner, "COMMIT_ROWS", fine.commit_rows)
-        with part_sizes(fine.part_rows):
+        with part_sizes(fine.part_rows, fine.piece_rows):
             yield
 
 
 @contextmanager
-def part_sizes(part_rows: int | None) -> Iterator[None]:
+def part_sizes(part_rows: int | None, piece_rows: int | None = None) -> Iterator[None]:
     """Write Parquet files of other sizes than the usual ones."""
     layers = [layer for layer, _ in stages.layers().values()]
     old = [(layer.part_rows, layer.piece_rows) for layer in layers]
     try:
         if part_rows is not None:
             for layer in layers:
-                _set_sizes(layer, part_rows, max(1, part_rows // 3))
+                _set_sizes(layer, part_rows, piece_rows or max(1, part_rows // 3))
         yield
     finally:
         for layer, sizes in zip(layers, old, strict=True):
