@@ -92,7 +92,6 @@ class Desk:
         look_at: not to be looked at before.
         rest: stages to be advanced before all is committed; None if nothing is to be committed.
         due: when to open it, or to try those of its stages that are not open.
-        begun: when the commit in hand began, or the last one.
         is_probed: whether another thread is trying these.
         tried: raw folders of which no stage has been made yet, as they were when last tried.
         written_ns: when the raw file was written that is being carried through.
@@ -109,7 +108,6 @@ class Desk:
     look_at: float = 0.0
     rest: list[str] | None = None
     due: float = 0.0
-    begun: float = 0.0
     is_probed: bool = False
     tried: dict[Path, int] = field(default_factory=dict)
     written_ns: int | None = None

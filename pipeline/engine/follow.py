@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -42,8 +42,6 @@ _REST_OF_LOOK, _LONGEST_REST_S = 3, 0.05
 _BUSY_S = 0.25
 _COMMITTERS, _ENCODERS = 4, 2
 _SWITCH_S = 0.0005
-_ALONE_S = 0.03
-"""So long a commit is left alone with the processor; on a slow disk others go on meanwhile."""
 
 
 @dataclass
@@ -97,6 +95,7 @@ class Follow:
         self._refused: set[Instrument] = set()
         self._seen: set[Path] = set()
         self._inbox: SimpleQueue[Any] = SimpleQueue()
+        self._settled: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopping = threading.Event()
         self._watch = Watch(root / "raw", self._folders, self._inbox.put, self._note, poll_s)
         self._opener = ThreadPoolExecutor(1, "open")
@@ -153,8 +152,6 @@ class Follow:
     def _serve(self, now: float) -> None:
         """New data first; then one of the stages for which nobody waits; then what is old."""
         for desk in sorted(self._ready(), key=lambda desk: desk.asked_at):
-            if now < self._room_at():
-                return
             if desk.changed and now >= desk.look_at:
                 self._look(desk)
                 if desk.phase is Phase.COMMITTING:
@@ -171,17 +168,12 @@ class Follow:
             ):
                 self._carry(desk)
 
-    def _on_their_way(self) -> list[Desk]:
-        """The instruments of which urgent stages are being committed; it takes milliseconds."""
-        return [
-            desk
+    def _on_their_way(self) -> bool:
+        """Whether urgent stages of an instrument are being committed; it takes milliseconds."""
+        return any(
+            desk.phase is Phase.COMMITTING and desk.rest is not None
             for desk in self._desks.values()
-            if desk.phase is Phase.COMMITTING and desk.rest is not None
-        ]
-
-    def _room_at(self) -> float:
-        """From when on one more may be folded: before, it would hold up those on their way."""
-        return max((desk.begun + _ALONE_S for desk in self._on_their_way()), default=0.0)
+        )
 
     def _ready(self) -> list[Desk]:
         """The instruments for which something can be done in this thread."""
@@ -190,12 +182,12 @@ class Follow:
     def _patience(self) -> float:
         """How long to wait for something to come in."""
         until = self._beat_at
-        is_free, room_at = not self._on_their_way(), self._room_at()
+        is_free = not self._on_their_way()
         for desk in self._desks.values():
             if is_free and desk.phase is Phase.OPEN and desk.rest is not None:
                 return 0.0
             if desk.phase is Phase.OPEN and desk.changed:
-                until = min(until, max(desk.look_at, room_at))
+                until = min(until, desk.look_at)
             if desk.phase is Phase.CLOSED and not self._is_paused:
                 until = min(until, desk.due)
         return max(0.0, until - time.monotonic())
@@ -230,6 +222,21 @@ class Follow:
             self._inbox.put(lambda: then(job, future.exception()))
 
         pool.submit(work, job).add_done_callback(ended)
+
+    def _after(self, step: Unsettled, then: Callable[[BaseException | None], None]) -> None:
+        """Go on with a commit once a step of it is settled, before anything else is begun."""
+
+        def ended(future: Future[None]) -> None:
+            self._settled.put(lambda: then(future.exception()))
+            self._inbox.put(self._go_on_settled)
+
+        self._committer.submit(step.settle).add_done_callback(ended)
+
+    def _go_on_settled(self) -> None:
+        """Go on with commits that need not wait any more; asked between the folds of another."""
+        with suppress(Empty):
+            while True:
+                self._settled.get_nowait()()
 
     def _note(self, text: str) -> None:
         self._inbox.put(lambda: self._listener.noted(text))
@@ -271,6 +278,7 @@ class Follow:
             if run.stage.raw_kind or name not in resident.runs:
                 continue
             if name in resident.urgent:
+                self._go_on_settled()
                 self._advance(desk, run)
                 self._encode(resident, name)
             else:
@@ -310,7 +318,7 @@ class Follow:
     def _commit(self, desk: Desk, moved: list[StageRun]) -> None:
         if not moved:
             return
-        desk.phase, desk.begun = Phase.COMMITTING, time.monotonic()
+        desk.phase = Phase.COMMITTING
         self._go_on_committing(_Job(desk, runs=moved), desk.resident.committing(moved), None)
 
     def _go_on_committing(
@@ -328,10 +336,7 @@ class Follow:
         if step.is_durable:
             self._listener.committed(job.desk.sum_up(job.runs, time.time_ns()))
 
-        def then(job: _Job, error: BaseException | None) -> None:
-            self._go_on_committing(job, steps, error)
-
-        self._apart(self._committer, job, lambda _job: step.settle(), then)
+        self._after(step, lambda error: self._go_on_committing(job, steps, error))
 
     def _committed(self, job: _Job, error: Exception | None) -> None:
         desk, now = job.desk, time.monotonic()

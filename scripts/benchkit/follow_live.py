@@ -22,7 +22,6 @@ import msgspec
 
 from pipeline import stages
 from pipeline.engine import reader
-from pipeline.engine import state as states
 from pipeline.engine.paths import VaultPaths
 from pipeline.instrument import Instrument
 from scripts.benchkit.cold import FLOWVAULT, ROOT, BenchError
@@ -123,8 +122,8 @@ class Followed:
         Raises:
             BenchError: a signal did not come.
         """
-        paths = {each: self._paths.state(SIGNALS, each) for each in self.names}
-        before = {each: states.signature(path) for each, path in paths.items()}
+        paths = {each: str(self._paths.state(SIGNALS, each)) for each in self.names}
+        before = {each: _look(path) for each, path in paths.items()}
         started: dict[Instrument, float] = {}
         seen: dict[Instrument, float] = {}
         told: dict[str, float] = {}
@@ -137,9 +136,9 @@ class Followed:
                 if _is_of(event, opened):
                     told[event["instId"]] = time.perf_counter()
             for each in paths.keys() - seen.keys():
-                signature = states.signature(paths[each])
-                if signature != before[each]:
-                    before[each], now = signature, time.perf_counter()
+                look = _look(paths[each])
+                if look != before[each]:
+                    before[each], now = look, time.perf_counter()
                     if self._last_row(each)["timestamp_utc"] == opened:
                         seen[each] = now
             self._alive(patience)
@@ -178,6 +177,15 @@ def _is_of(event: dict[str, Any], opened: str) -> bool:
     """Whether it tells of the signal of a candle."""
     closed = event.get("closed", {}).get(SIGNALS)
     return closed is not None and closed[: len(opened) - 1] == opened[:-1]
+
+
+def _look(path: str) -> tuple[int, int] | None:
+    """What tells one state from the next; at little cost, for who is measured shares the cores."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116  (a third of the time of `Path.stat`)
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
 
 
 @contextmanager
