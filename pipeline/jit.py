@@ -9,12 +9,13 @@ numba takes a moment to import and is not loaded before that.
 from __future__ import annotations
 
 import importlib
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any, TypeVar
+
+from pipeline.cores import cores
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -115,4 +116,4 @@ def at_once(first: Callable[[], T], *others: Callable[[], T]) -> list[T]:
 
 @cache
 def _beside() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="loops")
+    return ThreadPoolExecutor(cores(), thread_name_prefix="loops")

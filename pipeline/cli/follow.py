@@ -73,7 +73,8 @@ def command(
     chain = stages.with_upstream(list(names) or list(stages.SUMMARY))
 
     from pipeline.cli.follow_events import listening  # noqa: PLC0415
-    from pipeline.engine.crew import Crew, cores  # noqa: PLC0415
+    from pipeline.cores import cores  # noqa: PLC0415
+    from pipeline.engine.crew import Crew  # noqa: PLC0415
     from pipeline.engine.follow import Follow  # noqa: PLC0415
     from pipeline.engine.paths import find_instruments  # noqa: PLC0415
 

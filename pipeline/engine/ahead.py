@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from pipeline.cores import cores
+
 A = TypeVar("A")
 B = TypeVar("B")
 M = TypeVar("M")
 
-THREADS = min(4, os.cpu_count() or 1)
+THREADS = min(4, cores())
 
 
 def ahead(

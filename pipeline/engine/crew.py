@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 import pipeline
+from pipeline.cores import cores
 from pipeline.engine.desk import Beat, Listener
 from pipeline.engine.told import Beats, CaughtUp, Failed, Made, Noted, Task, Word, line, pass_on
 from pipeline.errors import FlowvaultError
@@ -39,13 +40,6 @@ _ALIKE_S = 10.0
 _MODULE = "pipeline.cli.follow_worker"
 
 _words: msgspec.json.Decoder[Word] = msgspec.json.Decoder(Word)
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _path_to_this() -> dict[str, str]:
