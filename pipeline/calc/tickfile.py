@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from pipeline.calc.pieces import in_one_piece
@@ -26,8 +27,10 @@ Public = tuple[pl.DataFrame, dict[str, str]]
 """Columns and metadata of a file."""
 KEY = "flowvault.trades"
 _SAFE = 2**50
+_INT64 = 2**63
 _EXACT_POWER = 22
 """10**22 is the largest power of ten that is a double."""
+Integers = npt.NDArray[np.int64]
 _EXACT_COLUMNS = {"price": "px", "size": "sz", "notional": "nt"}
 READ_COLUMNS = ["seq", "ts", "price", "size", "notional", "side", "gap_before"]
 
@@ -93,37 +96,36 @@ class TickCodec:
             doubles["notional"], odd = _doubles(frame["nt"], rows.nt_scale)
             if odd and not is_product:
                 notes["exact"]["notional"] = odd
-        public = frame.select(
-            "seq",
-            pl.col("ts").cast(pl.Datetime("us", "UTC")),
-            "trade_id",
-            doubles["price"].alias("price"),
-            doubles["size"].alias("size"),
-            doubles["notional"].alias("notional"),
-            "side",
-            pl.col("gap").alias("gap_before"),
-        )
-        return public, {KEY: json.dumps(notes, separators=(",", ":"))}
+        return _columns(frame, doubles), {KEY: json.dumps(notes, separators=(",", ":"))}
 
     def extend(self, before: Public, rows: Ticks) -> Public | None:
         """What `to_public` would give for the trades of `before` with these behind them.
 
-        None if it has to be asked: where these change what the metadata says of all.
+        None if it has to be asked: where these change what the metadata says of all, and where
+        numbers are so large that this cannot be told at once.
         """
-        public, metadata = self.to_public(rows)
-        old, new = (json.loads(text[KEY]) for text in (before[1], metadata))
-        finer = (old[f"{name}_scale"] < new[f"{name}_scale"] for name in ("price", "size"))
-        is_product = old["notional_scale"] is None and new["notional_scale"] is None
-        is_plain = isinstance(old["price_decimals"], int) and not old["exact"]
-        same = new["price_decimals"] == old["price_decimals"] and not new["exact"]
-        if not (is_product and is_plain and same) or any(finer):
+        notes, frame = json.loads(before[1][KEY]), rows.frame
+        decimals = notes["price_decimals"]
+        if notes["exact"] or notes["notional_scale"] is not None or not isinstance(decimals, int):
             return None
-        for name in ("price", "size"):
-            top = public[name].max()
-            # at the scale of all it may have more digits than a double can tell
-            if not isinstance(top, float) or top * 10.0 ** old[f"{name}_scale"] >= _SAFE / 2:
-                return None
-        return before[0].vstack(public), before[1]
+        if (frame["px_dp"].to_numpy() != decimals).any():
+            return None
+        columns = [frame[name] for name in _EXACT_COLUMNS.values()]
+        if any(each.dtype != pl.Int64 or each.null_count() for each in columns):
+            return None
+        price, size, notional = (each.to_numpy() for each in columns)
+        if not (
+            _is_held(price, rows.px_scale, notes["price_scale"])
+            and _is_held(size, rows.sz_scale, notes["size_scale"])
+            and _are_products(price, size, notional, rows.px_scale + rows.sz_scale - rows.nt_scale)
+        ):
+            return None
+        scales = (rows.px_scale, rows.sz_scale, rows.nt_scale)
+        doubles = {
+            name: _doubles(each, scale)[0]
+            for name, each, scale in zip(_EXACT_COLUMNS, columns, scales, strict=True)
+        }
+        return before[0].vstack(_columns(frame, doubles)), before[1]
 
     def from_public(self, frame: pl.DataFrame, metadata: dict[str, str]) -> Ticks:
         """Exact trades from a file's columns (`trade_id` only if it was read)."""
@@ -149,6 +151,38 @@ class TickCodec:
             pl.col("gap_before").alias("gap"),
         )
         return Ticks(ticks, notes["price_scale"], notes["size_scale"], nt_scale)
+
+
+def _columns(frame: pl.DataFrame, doubles: dict[str, pl.Series]) -> pl.DataFrame:
+    """The columns of a file."""
+    return pl.DataFrame(
+        [
+            frame["seq"],
+            frame["ts"].cast(pl.Datetime("us", "UTC")),
+            frame["trade_id"],
+            *(doubles[name].alias(name) for name in _EXACT_COLUMNS),
+            frame["side"],
+            frame["gap"].alias("gap_before"),
+        ]
+    )
+
+
+def _is_held(values: Integers, scale: int, held: int) -> bool:
+    """Whether a file's scale holds values, and all of them with digits that a double can tell."""
+    power: int = 10 ** abs(scale - held)
+    most = int(values.max())
+    if scale <= held:
+        return most * power < _SAFE
+    return power < _INT64 and most < _SAFE * power and not (values % power).any()
+
+
+def _are_products(price: Integers, size: Integers, notional: Integers, finer: int) -> bool:
+    """Whether every notional, that many decimals more given, is price x size."""
+    if finer < 0 or int(price.max()) * int(size.max()) >= _INT64:
+        return False
+    power = 10**finer
+    is_small = int(notional.max()) * power < _INT64
+    return is_small and bool((price * size == notional * power).all())
 
 
 def _is_product(rows: Ticks) -> bool:

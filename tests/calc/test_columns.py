@@ -203,9 +203,11 @@ def test_a_file_that_grows_as_markets_do_is_not_made_anew() -> None:
     """Prices of one tick, sizes of one lot: nothing changes what stands in the metadata."""
     rows = ticks([(i, 6237 + i, 1, 3 + i, (6237 + i) * (3 + i), 1) for i in range(50)], (1, 2, 3))
     codec = TickCodec()
-    grown = codec.extend(codec.to_public(rows.slice(0, 40)), rows.slice(40))
-    assert grown is not None
-    assert to_bytes(*grown) == to_bytes(*codec.to_public(rows))
+    before, wanted = codec.to_public(rows.slice(0, 40)), to_bytes(*codec.to_public(rows))
+    for new in (rows.slice(40), rows.at_scales(3, 4, 9).slice(40)):
+        grown = codec.extend(before, new)
+        assert grown is not None
+        assert to_bytes(*grown) == wanted
 
 
 @pytest.mark.parametrize(
