@@ -20,7 +20,7 @@ import numpy.typing as npt
 import polars as pl
 
 from pipeline.calc.pieces import in_one_piece
-from pipeline.calc.scale import rescale, times
+from pipeline.calc.scale import largest, rescale, times
 from pipeline.calc.ticks import Ticks, join, minimal, safe_runs
 
 Public = tuple[pl.DataFrame, dict[str, str]]
@@ -206,7 +206,7 @@ def _doubles(values: pl.Series, scale: int) -> tuple[pl.Series, list[list[Any]]]
         exact = values.cast(pl.Float64).to_numpy() / float(10**scale)
     else:
         exact = np.array([value / 10**scale for value in values.to_list()])
-    odd_rows = (values >= _SAFE).arg_true().to_list()
+    odd_rows = (values >= _SAFE).arg_true().to_list() if largest(values) >= _SAFE else ()
     odd = []
     for row in odd_rows:
         value = int(values[row])
