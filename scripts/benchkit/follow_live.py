@@ -1,8 +1,8 @@
 """A process that follows a vault, and how long it takes from a trade to the signal it closes.
 
-What is measured is what another process sees: it appends a trade to a raw file, looks twice a
-millisecond whether the signals' state is another one, and reads the last committed row then; and
-it reads what the following process tells, which is told when the commit is durable.
+What is measured is what another process sees: it appends a trade to a raw file, looks every so
+often whether the signals' state is another one, and reads the last committed row then; and it
+reads what the following process tells, which is told when the commit is durable.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from scripts.benchkit.follow_vaults import Candle
 SIGNALS = "signals_mtf"
 _LAST = "cvd"
 """A stage that nobody waits for: when it is committed everything is."""
-_STEP_S = 0.0005
+LOOK_S, LOOK_AT_MANY_S = 0.0005, 0.002
+"""How often one state is looked at, and each of many: looking takes the time of those measured."""
 _PATIENCE_S, _TURN_S = 60.0, 1.0
 """How long nothing may come; a turn counts so much at most, for a machine may be suspended."""
 _NOTHING_S = 0.3
@@ -131,8 +132,9 @@ class Followed:
             started[each] = time.perf_counter()
             self.append(each, candle.day, candle.first)
         patience = Patience()
+        step = LOOK_S if len(paths) == 1 else LOOK_AT_MANY_S
         while len(seen) < len(paths) or len(told) < len(paths):
-            for event in self.told(_STEP_S):
+            for event in self.told(step):
                 if _is_of(event, opened):
                     told[event["instId"]] = time.perf_counter()
             for each in paths.keys() - seen.keys():

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scripts.benchkit.follow_live import Latencies, measure
+from scripts.benchkit.follow_live import LOOK_AT_MANY_S, LOOK_S, Latencies, measure
 from scripts.benchkit.follow_vaults import candles, copied, grown, instruments
 from scripts.benchkit.lines import milliseconds
 from scripts.benchkit.outcome import Aim, Line, Outcome
@@ -43,7 +43,8 @@ def follow(place: Place) -> Outcome:
         f"{sizes.follow_speed:g} trades/s for each instrument. Another process appends the trades "
         "inside a five-minute candle, waits until they are carried through, and then, at the same "
         "moment for every instrument, the trade that closes it. Measured for each instrument, "
-        f"from its append: until a reader (which looks every 0.5 ms) finds the candle's row of "
+        f"from its append: until a reader (which looks every {_ms(LOOK_S)} ms, at many instruments "
+        f"every {_ms(LOOK_AT_MANY_S)} ms) finds the candle's row of "
         "`signals_mtf` at the committed length, and until the commit is told to be durable too. "
         f"Percentiles over {said} instrument(s), all of them counted alike; candles follow each "
         "other without the five minutes between, over midnight too. "
@@ -51,6 +52,10 @@ def follow(place: Place) -> Outcome:
         "p99)."
     )
     return Outcome("From trade to signal, staying", text, lines)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:g}"
 
 
 def _lines(number: int, days: int, found: Latencies) -> Iterator[Line]:
