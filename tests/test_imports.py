@@ -20,6 +20,7 @@ PACKAGE = REPO / "pipeline"
 LEVELS: dict[str, int] = {
     "pipeline": 0,
     "errors": 0,
+    "cores": 0,
     "exact": 1,
     "instrument": 1,
     "jit": 1,
