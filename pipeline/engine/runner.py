@@ -132,7 +132,7 @@ class StageRun:
         self._signature: tuple[int, int, int] | None = None
         paths = VaultPaths(self.base)
         self._state_path = paths.state(stage.name, instrument)
-        self._lock = lock.Lock(paths.lock(stage.name, instrument), self.what)
+        self._lock_path = paths.lock(stage.name, instrument)
 
     @property
     def is_kept(self) -> bool:
@@ -173,12 +173,12 @@ class StageRun:
 
     @contextmanager
     def locked(self) -> Iterator[bool]:
-        """Hold the stage's lock for the time of the block; see `Lock.hold`.
+        """Hold the stage's lock for the time of the block; see `lock.hold`.
 
         Raises:
             LockedError: another process holds it.
         """
-        with self._guarded(), self._lock.hold() as is_left:
+        with self._guarded(), lock.hold(self._lock_path, self.what) as is_left:
             yield is_left
 
     def open(self) -> None:

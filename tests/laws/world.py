@@ -217,7 +217,7 @@ class World:
         found = []
         for top in tops:
             for folder, _, names in os.walk(self.root / top):
-                found += [Path(folder, n) for n in names if not n.endswith((".lock", ".holder"))]
+                found += [Path(folder, n) for n in names if not n.endswith(".lock")]
         return sorted(found)
 
     def state(self, stage: AnyStage) -> states.State:
