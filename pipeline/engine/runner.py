@@ -128,7 +128,7 @@ class StageRun:
         self._encoder = encoder
         self._feed: RawFeed | None = None
         self._join: Join | None = None
-        self._bytes = self._written = b""
+        self._has_committed = False
         self._signature: tuple[int, int, int] | None = None
         paths = VaultPaths(self.base)
         self._state_path = paths.state(stage.name, instrument)
@@ -331,13 +331,14 @@ class StageRun:
             state.carry = states.freeze(self._carry)
             state.generation += 1
             state.swapping = False
-            self._written = states.write(self._state_path, state, unsynced)
+            states.write(self._state_path, state, unsynced)
 
     def adopt(self, unsynced: Unsynced) -> None:
         """Let the state that was written take its place; see `commit`."""
         with self._guarded():
-            states.adopt(self._state_path, self.state, unsynced, self._bytes)
-            self._bytes = self._written
+            is_known = self._has_committed and self.is_current()
+            states.adopt(self._state_path, self.state, unsynced, is_known=is_known)
+            self._has_committed = True
             self._signature = states.signature(self._state_path)
             self._committed = _position(self.state)
             self._pending = 0

@@ -243,28 +243,22 @@ def load_as(path: Path, read: Callable[[bytes], S | None]) -> tuple[S | None, st
     return newest, warning
 
 
-def write(path: Path, state: Any, unsynced: Unsynced) -> bytes:
-    """Write a state under its temporary name, for `adopt` to commit; returns its bytes."""
-    disk.make_dir(path.parent)
-    data = encode(state)
-    temporary = _temporary(path)
-    disk.write_new(temporary, data)
-    unsynced.file(temporary)
-    return data
+def write(path: Path, state: Any, unsynced: Unsynced) -> None:
+    """Write a state under its temporary name, for `adopt` to commit; its folder is there."""
+    unsynced.write(_temporary(path), 0, encode(state))
 
 
-def adopt(path: Path, state: State, unsynced: Unsynced, before: bytes = b"") -> None:
+def adopt(path: Path, state: State, unsynced: Unsynced, *, is_known: bool = False) -> None:
     """`adopt_as` for the state of a stage."""
-    adopt_as(path, state, unsynced, decode, _DEPTH, before)
+    adopt_as(path, state, unsynced, None if is_known else decode, _DEPTH)
 
 
 def adopt_as(
     path: Path,
     state: S,
     unsynced: Unsynced,
-    read: Callable[[bytes], S | None],
+    read: Callable[[bytes], S | None] | None,
     depth: int,
-    before: bytes = b"",
 ) -> None:
     """Commit the state that was written: it, and what it speaks of, must be durable by now.
 
@@ -274,11 +268,10 @@ def adopt_as(
         path: the state file.
         state: a generation newer than the one there.
         unsynced: takes the folders that are to be made durable.
-        read: tells an intact file.
+        read: tells an intact file; None if the one there is known to be intact.
         depth: names in the path below the vault.
-        before: the bytes of the last commit if this process has made it.
     """
-    if path.exists() and ((data := path.read_bytes()) == before or read(data) is not None):
+    if read is None or (path.exists() and read(path.read_bytes()) is not None):
         disk.replace(path, previous_path(path))
     disk.replace(_temporary(path), path)
     unsynced.folder(path.parent)
@@ -295,11 +288,12 @@ def save(path: Path, state: State) -> None:
 
 def save_as(path: Path, state: S, read: Callable[[bytes], S | None], depth: int) -> None:
     """Commit a state: after this returns it is what `load` finds, even after a power cut."""
-    unsynced = Unsynced()
-    write(path, state, unsynced)
-    unsynced.settle()
-    adopt_as(path, state, unsynced, read, depth)
-    unsynced.settle()
+    disk.make_dir(path.parent)
+    with Unsynced() as unsynced:
+        write(path, state, unsynced)
+        unsynced.settle()
+        adopt_as(path, state, unsynced, read, depth)
+        unsynced.settle()
 
 
 def signature(path: Path) -> tuple[int, int, int] | None:

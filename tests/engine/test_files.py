@@ -136,7 +136,8 @@ def test_who_stands_in_a_free_lock_has_died_with_it(left: bytes, tmp_path: Path)
 def test_a_lock_file_that_was_deleted_guards_nothing(tmp_path: Path) -> None:
     """A holder may lose its name; whoever comes next locks the file that has it then."""
     path = tmp_path / "X.lock"
-    real, opened = os.open, []
+    real = os.open
+    opened: list[int] = []
 
     def deleting(name: Path, flags: int, mode: int = 0o777) -> int:
         handle = real(name, flags, mode)

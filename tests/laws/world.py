@@ -87,7 +87,7 @@ def grain(fine: Grain) -> Iterator[None]:
 def unsynced() -> Iterator[None]:
     """Without fsync: these tests are about bytes, not about power cuts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(disk, "sync", lambda _path: None)
+        patch.setattr(disk, "sync", lambda _path, _handle=None: None)
         patch.setattr(disk, "sync_dir", lambda _path: None)
         yield
 
