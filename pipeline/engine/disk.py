@@ -24,7 +24,7 @@ _DIRECT = getattr(os, "O_DIRECT", 0)
 PAGE = 4096
 """Bytes at which what goes past the page cache begins and ends, in the file and in memory."""
 
-_SIDE_BY_SIDE, _SYNCERS = 5, 8
+_SIDE_BY_SIDE, _SYNCERS = 6, 8
 _KEPT_OPEN = 32
 """Files that one commit keeps open until they are durable; it may write more of them."""
 _REPLACE_TRIES, _REPLACE_WAIT_S = 12, 0.2
@@ -123,7 +123,7 @@ def replace(source: Path, target: Path) -> None:
     """Rename over the target in one step."""
     for attempt in range(_REPLACE_TRIES):
         try:
-            source.replace(target)
+            os.replace(source, target)  # noqa: PTH105  (no new Path: every commit renames a score)
         except PermissionError:
             if not _WINDOWS or attempt == _REPLACE_TRIES - 1:
                 raise

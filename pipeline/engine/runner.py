@@ -111,6 +111,7 @@ class StageRun:
         self.vault = vault
         self.stage = stage
         self.instrument = instrument
+        self.what = f"stage {stage.name} of {instrument.key}"
         self.base = base or vault.root
         self.is_rebuild = base is not None
         self.params = vault.settings.params(stage.name, stage.params, instrument)
@@ -138,11 +139,6 @@ class StageRun:
     def is_kept(self) -> bool:
         """Whether it is opened once and advanced many times."""
         return self._encoder is not None
-
-    @property
-    def what(self) -> str:
-        """How messages name this run."""
-        return f"stage {self.stage.name} of {self.instrument.key}"
 
     def run(self) -> Summary:
         """Bring the stage's layers up to date.
@@ -336,7 +332,7 @@ class StageRun:
     def adopt(self, unsynced: Unsynced) -> None:
         """Let the state that was written take its place; see `commit`."""
         with self._guarded():
-            is_known = self._has_committed and self.is_current()
+            is_known = self._has_committed
             states.adopt(self._state_path, self.state, unsynced, is_known=is_known)
             self._has_committed = True
             self._signature = states.signature(self._state_path)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -183,6 +184,7 @@ def decode_as(data: bytes, kind: type[C]) -> C | None:
     return msgspec.convert(found, kind)
 
 
+@lru_cache(4096)
 def previous_path(path: Path) -> Path:
     """Where the generation before stands."""
     return path.with_name(path.name.removesuffix(".json") + ".prev.json")
@@ -249,7 +251,10 @@ def write(path: Path, state: Any, unsynced: Unsynced) -> None:
 
 
 def adopt(path: Path, state: State, unsynced: Unsynced, *, is_known: bool = False) -> None:
-    """`adopt_as` for the state of a stage."""
+    """`adopt_as` for the state of a stage.
+
+    `is_known`: the one there is the last commit of this process, so that it is intact.
+    """
     adopt_as(path, state, unsynced, None if is_known else decode, _DEPTH)
 
 
@@ -268,7 +273,7 @@ def adopt_as(
         path: the state file.
         state: a generation newer than the one there.
         unsynced: takes the folders that are to be made durable.
-        read: tells an intact file; None if the one there is known to be intact.
+        read: tells an intact file; None if the one there is sure to be.
         depth: names in the path below the vault.
     """
     if read is None or (path.exists() and read(path.read_bytes()) is not None):
@@ -305,5 +310,6 @@ def signature(path: Path) -> tuple[int, int, int] | None:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
+@lru_cache(4096)
 def _temporary(path: Path) -> Path:
     return path.with_name(path.name + ".tmp")
