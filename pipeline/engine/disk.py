@@ -266,17 +266,20 @@ class Unsynced:
 
 def _side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
     """Do them in several threads, this one among them; afterwards none is still at it."""
-    shares = [jobs[start::_SIDE_BY_SIDE] for start in range(min(len(jobs), _SIDE_BY_SIDE))]
+    # a request behind another one finds little left to do, so that a thread for it costs more
+    threads = min(_SIDE_BY_SIDE, -(-len(jobs) // 2))
+    shares = [jobs[start::threads] for start in range(threads)]
     waiting = [_syncers().submit(_all, share) for share in shares[1:]]
     try:
-        _all(*shares[:1])
+        for share in shares[:1]:
+            _all(share)
     finally:
         wait(waiting)
     for each in waiting:
         each.result()
 
 
-def _all(jobs: Sequence[Callable[[], None]] = ()) -> None:
+def _all(jobs: Sequence[Callable[[], None]]) -> None:
     for job in jobs:
         job()
 
