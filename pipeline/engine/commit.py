@@ -9,7 +9,8 @@ ahead of the one it reads waits until that has made the same rows again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from pipeline.engine.disk import Unsynced
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.engine.runner import StageRun
 
 
-def waves(runs: Sequence[StageRun]) -> Iterator[Unsynced]:
+def waves(runs: Sequence[StageRun]) -> Generator[Unsynced]:
     """Commit what these runs have folded; what is yielded must be settled before going on.
 
     When one is yielded that says so the commit is durable; what is left is to give files the
@@ -30,10 +31,10 @@ def waves(runs: Sequence[StageRun]) -> Iterator[Unsynced]:
     Raises:
         OSError: some of it was not committed; go on from what is on disk.
     """
-    unsynced = Unsynced()
-    for run in runs:
-        run.write(unsynced)
-    yield unsynced
+    with Unsynced() as unsynced:
+        for run in runs:
+            run.write(unsynced)
+        yield unsynced
     for is_raw in (True, False):
         unsynced = Unsynced()
         for run in runs:
@@ -49,5 +50,6 @@ def waves(runs: Sequence[StageRun]) -> Iterator[Unsynced]:
 
 def commit(runs: Sequence[StageRun]) -> None:
     """Commit what these runs have folded, and wait for the disk; see `waves`."""
-    for unsynced in waves(runs):
-        unsynced.settle()
+    with closing(waves(runs)) as steps:
+        for unsynced in steps:
+            unsynced.settle()

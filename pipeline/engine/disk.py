@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
+from typing import Self
 
 _WINDOWS = sys.platform == "win32"
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -23,7 +24,9 @@ _DIRECT = getattr(os, "O_DIRECT", 0)
 PAGE = 4096
 """Bytes at which what goes past the page cache begins and ends, in the file and in memory."""
 
-_SIDE_BY_SIDE = 8
+_SIDE_BY_SIDE, _SYNCERS = 6, 8
+_KEPT_OPEN = 32
+"""Files that one commit keeps open until they are durable; it may write more of them."""
 _REPLACE_TRIES, _REPLACE_WAIT_S = 12, 0.2
 """On Windows a virus scanner or a reader may hold a file for a moment; wait about 2.5 s."""
 
@@ -70,14 +73,34 @@ def write_past_cache(path: Path, offset: int, data: memoryview) -> None:
         write_at(path, offset + written, data[written:])
 
 
-def truncate(path: Path, size: int) -> None:
-    """Cut a file to a size."""
-    if path.stat().st_size != size:
-        os.truncate(path, size)
+def write_end(path: Path, offset: int, data: bytes) -> int:
+    """Write bytes at an offset of a file and cut off what lies behind them.
+
+    At offset 0 the file is created if need be.
+
+    Returns:
+        The open file, which the caller closes.
+    """
+    handle = os.open(path, os.O_RDWR | _BINARY | (0 if offset else os.O_CREAT), 0o644)
+    try:
+        if offset:
+            os.lseek(handle, offset, os.SEEK_SET)
+        written = os.write(handle, data)
+        while written < len(data):
+            written += os.write(handle, data[written:])
+        if os.fstat(handle).st_size != offset + written:
+            os.ftruncate(handle, offset + written)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
 
 
-def sync(path: Path) -> None:
-    """Make a file's content durable."""
+def sync(path: Path, handle: int | None = None) -> None:
+    """Make a file's content durable, through an open one if there is one."""
+    if handle is not None:
+        os.fsync(handle)
+        return
     handle = os.open(path, os.O_RDWR | _BINARY)
     try:
         os.fsync(handle)
@@ -100,7 +123,7 @@ def replace(source: Path, target: Path) -> None:
     """Rename over the target in one step."""
     for attempt in range(_REPLACE_TRIES):
         try:
-            source.replace(target)
+            os.replace(source, target)  # noqa: PTH105  (no new Path: every commit renames a score)
         except PermissionError:
             if not _WINDOWS or attempt == _REPLACE_TRIES - 1:
                 raise
@@ -171,8 +194,7 @@ def sync_path(path: Path, root: Path) -> None:
 
 def write_new(path: Path, data: bytes) -> None:
     """Write a whole new file that the caller syncs, then renames into place."""
-    write_at(path, 0, data)
-    truncate(path, len(data))
+    os.close(write_end(path, 0, data))
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -185,7 +207,8 @@ class Unsynced:
     """What has been written and would not survive a power cut yet.
 
     It is made durable together: a disk that is asked for everything at once answers in little
-    more than the time of one request.
+    more than the time of one request. Files stay open until then, or until the end of a block
+    that it is the context of.
 
     Attributes:
         is_durable: the commit it belongs to is durable by now.
@@ -193,12 +216,27 @@ class Unsynced:
 
     def __init__(self, *, is_durable: bool = False) -> None:
         self.is_durable = is_durable
-        self._files: dict[Path, None] = {}
+        self._files: dict[Path, int | None] = {}
         self._folders: dict[Path, None] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, path: Path, offset: int, data: bytes) -> None:
+        """Write the end of a file, see `write_end`, that is to be made durable."""
+        handle = write_end(path, offset, data)
+        if path in self._files or len(self._files) >= _KEPT_OPEN:
+            os.close(handle)
+            self.file(path)
+        else:
+            self._files[path] = handle
 
     def file(self, path: Path) -> None:
         """A file's content is to be made durable."""
-        self._files[path] = None
+        self._files.setdefault(path, None)
 
     def folder(self, path: Path) -> None:
         """A directory's entries are to be made durable."""
@@ -210,18 +248,35 @@ class Unsynced:
         Raises:
             OSError: some of it could not be; none of it may then be relied on.
         """
-        jobs: list[Callable[[], None]] = [partial(sync, path) for path in self._files]
+        jobs: list[Callable[[], None]] = [partial(sync, *each) for each in self._files.items()]
         jobs += [partial(sync_dir, path) for path in self._folders]
+        try:
+            _side_by_side(jobs)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of it, durable or not."""
+        for handle in self._files.values():
+            if handle is not None:
+                os.close(handle)
         self._files.clear()
         self._folders.clear()
-        if len(jobs) == 1:
-            jobs[0]()
-        elif jobs:
-            shares = [jobs[start::_SIDE_BY_SIDE] for start in range(_SIDE_BY_SIDE)]
-            waiting = [_syncers().submit(_all, share) for share in shares if share]
-            wait(waiting)
-            for each in waiting:
-                each.result()
+
+
+def _side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
+    """Do them in several threads, this one among them; afterwards none is still at it."""
+    # a request behind another one finds little left to do, so that a thread for it costs more
+    threads = min(_SIDE_BY_SIDE, -(-len(jobs) // 2))
+    shares = [jobs[start::threads] for start in range(threads)]
+    waiting = [_syncers().submit(_all, share) for share in shares[1:]]
+    try:
+        for share in shares[:1]:
+            _all(share)
+    finally:
+        wait(waiting)
+    for each in waiting:
+        each.result()
 
 
 def _all(jobs: Sequence[Callable[[], None]]) -> None:
@@ -231,4 +286,4 @@ def _all(jobs: Sequence[Callable[[], None]]) -> None:
 
 @cache
 def _syncers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="sync")
+    return ThreadPoolExecutor(_SYNCERS, thread_name_prefix="sync")

@@ -62,14 +62,11 @@ class JsonlOutput:
     def write(self, unsynced: Unsynced) -> int:
         """Write the pending rows behind the committed ones; returns the new length."""
         if self._pending:
-            is_new = not self.path.exists()
-            disk.make_dir(self.path.parent)
-            data = b"".join(self._pending)
-            disk.write_at(self.path, self.length, data)
-            disk.truncate(self.path, self.length + len(data))
-            unsynced.file(self.path)
-            if is_new:
+            if not self.length:
+                disk.make_dir(self.path.parent)
                 unsynced.folder(self.path.parent)
+            data = b"".join(self._pending)
+            unsynced.write(self.path, self.length, data)
             self.length += len(data)
             self._pending.clear()
         return self.length

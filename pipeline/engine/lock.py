@@ -1,7 +1,8 @@
 """One process per stage and instrument.
 
 The lock is the operating system's: it is gone the moment its holder is, however it ended. Who
-holds it is written beside it, for the message only.
+holds it stands in the lock file, for messages and for those who want to know whether the last
+holder has died with it; while nobody holds it there is nothing there but blanks.
 """
 
 from __future__ import annotations
@@ -12,68 +13,101 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import msgspec
-from filelock import FileLock, Timeout
+from filelock import lock_descriptor, unlock_descriptor
 
 from pipeline.engine import disk
 from pipeline.errors import LockedError
 
+_FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_LOCKED = b" "
+"""Windows lets nobody else read the bytes that are locked: the first one says nothing."""
+_MOST = 4096
 
-class Lock:
-    """A lock that may be held again and again."""
-
-    def __init__(self, path: Path, what: str) -> None:
-        self._path = path
-        self._what = what
-        self._holder = path.with_suffix(".holder")
-        self._lock: FileLock | None = None
-
-    @contextmanager
-    def hold(self) -> Iterator[bool]:
-        """Hold it for the time of the block.
-
-        Yields whether the last holder has died with it, and so may have left something behind.
-
-        Raises:
-            LockedError: another process holds it; the message says who.
-        """
-        if self._lock is None:
-            disk.make_dir(self._path.parent)
-            self._lock = FileLock(
-                self._path, timeout=0, preserve_lock_file=True, fallback_to_soft=False
-            )
-        try:
-            self._lock.acquire()
-        except Timeout:
-            message = f"{self._what} is locked by {_describe(self._path)}"
-            hint = "wait for it to end, then run the same command again"
-            raise LockedError(message, hint) from None
-        try:
-            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            who = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
-            is_left = self._holder.exists()
-            self._holder.write_bytes(msgspec.json.encode(who))
-            yield is_left
-        finally:
-            self._holder.unlink(missing_ok=True)
-            self._lock.release()
+_held: set[int] = set()
 
 
 @contextmanager
 def hold(path: Path, what: str) -> Iterator[bool]:
-    """Hold the lock at `path` for the time of the block; see `Lock.hold`.
+    """Hold the lock at `path` for the time of the block.
+
+    Yields whether the last holder has died with it, and so may have left something behind.
 
     Raises:
         LockedError: another process holds it; the message says who.
     """
-    with Lock(path, what).hold() as is_left:
-        yield is_left
+    handle = _taken(path)
+    if handle is None:
+        message = f"{what} is locked by {_describe(path)}"
+        raise LockedError(message, "wait for it to end, then run the same command again")
+    _held.add(handle)
+    try:
+        yield _sign(handle)
+    finally:
+        if handle in _held:
+            _held.remove(handle)
+            _let_go(handle)
+
+
+def _taken(path: Path) -> int | None:
+    """The open lock file, locked; None if another process has it."""
+    while True:
+        handle, is_locked, is_there = _opened(path), False, False
+        try:
+            is_locked = lock_descriptor(handle, blocking=False)
+            is_there = os.fstat(handle).st_nlink > 0
+        finally:
+            if not (is_locked and is_there):
+                os.close(handle)
+        if is_there:
+            return handle if is_locked else None
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, _FLAGS)
+    except FileNotFoundError:
+        disk.make_dir(path.parent)
+        return os.open(path, _FLAGS | os.O_CREAT, 0o644)
+
+
+def _sign(handle: int) -> bool:
+    """Write down who holds the lock; returns whether somebody else still stands there."""
+    before = os.read(handle, _MOST)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    who = msgspec.json.encode(Holder(os.getpid(), _host(), now))
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.write(handle, (_LOCKED + who).ljust(len(before)))
+    return bool(before.strip())
+
+
+def _let_go(handle: int) -> None:
+    try:
+        size = os.lseek(handle, 0, os.SEEK_END)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, b" " * size)
+    finally:
+        try:
+            unlock_descriptor(handle)
+        finally:
+            os.close(handle)
+
+
+def _forget() -> None:
+    """A forked process does not hold what its parent holds, and outlives nobody's lock."""
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 class Holder(msgspec.Struct):
-    """Who holds a lock, as written beside it."""
+    """Who holds a lock, as written in it."""
 
     pid: int
     host: str
@@ -82,7 +116,7 @@ class Holder(msgspec.Struct):
     @property
     def is_here(self) -> bool:
         """Whether it runs, or ran, on this machine."""
-        return self.host == socket.gethostname()
+        return self.host == _host()
 
     @property
     def is_gone(self) -> bool:
@@ -93,7 +127,9 @@ class Holder(msgspec.Struct):
 def holder_of(path: Path) -> Holder | None:
     """Who holds the lock at `path`, or did when it was killed; None if nobody can be named."""
     try:
-        return msgspec.json.decode(path.with_suffix(".holder").read_bytes(), type=Holder)
+        with path.open("rb", buffering=0) as stream:
+            stream.seek(len(_LOCKED))
+            return msgspec.json.decode(stream.read(_MOST), type=Holder)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -111,6 +147,11 @@ def _describe(path: Path) -> str:
         if who is not None
         else "another process"
     )
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname()
 
 
 def _is_alive(pid: int) -> bool:

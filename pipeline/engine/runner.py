@@ -111,6 +111,7 @@ class StageRun:
         self.vault = vault
         self.stage = stage
         self.instrument = instrument
+        self.what = f"stage {stage.name} of {instrument.key}"
         self.base = base or vault.root
         self.is_rebuild = base is not None
         self.params = vault.settings.params(stage.name, stage.params, instrument)
@@ -128,21 +129,16 @@ class StageRun:
         self._encoder = encoder
         self._feed: RawFeed | None = None
         self._join: Join | None = None
-        self._bytes = self._written = b""
+        self._has_committed = False
         self._signature: tuple[int, int, int] | None = None
         paths = VaultPaths(self.base)
         self._state_path = paths.state(stage.name, instrument)
-        self._lock = lock.Lock(paths.lock(stage.name, instrument), self.what)
+        self._lock_path = paths.lock(stage.name, instrument)
 
     @property
     def is_kept(self) -> bool:
         """Whether it is opened once and advanced many times."""
         return self._encoder is not None
-
-    @property
-    def what(self) -> str:
-        """How messages name this run."""
-        return f"stage {self.stage.name} of {self.instrument.key}"
 
     def run(self) -> Summary:
         """Bring the stage's layers up to date.
@@ -173,12 +169,12 @@ class StageRun:
 
     @contextmanager
     def locked(self) -> Iterator[bool]:
-        """Hold the stage's lock for the time of the block; see `Lock.hold`.
+        """Hold the stage's lock for the time of the block; see `lock.hold`.
 
         Raises:
             LockedError: another process holds it.
         """
-        with self._guarded(), self._lock.hold() as is_left:
+        with self._guarded(), lock.hold(self._lock_path, self.what) as is_left:
             yield is_left
 
     def open(self) -> None:
@@ -331,13 +327,14 @@ class StageRun:
             state.carry = states.freeze(self._carry)
             state.generation += 1
             state.swapping = False
-            self._written = states.write(self._state_path, state, unsynced)
+            states.write(self._state_path, state, unsynced)
 
     def adopt(self, unsynced: Unsynced) -> None:
         """Let the state that was written take its place; see `commit`."""
         with self._guarded():
-            states.adopt(self._state_path, self.state, unsynced, self._bytes)
-            self._bytes = self._written
+            is_known = self._has_committed
+            states.adopt(self._state_path, self.state, unsynced, is_known=is_known)
+            self._has_committed = True
             self._signature = states.signature(self._state_path)
             self._committed = _position(self.state)
             self._pending = 0

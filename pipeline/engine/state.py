@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -185,6 +186,7 @@ def decode_as(data: bytes, kind: type[C]) -> C | None:
     return msgspec.convert(found, kind)
 
 
+@lru_cache(4096)
 def previous_path(path: Path) -> Path:
     """Where the generation before stands."""
     return path.with_name(path.name.removesuffix(".json") + ".prev.json")
@@ -245,28 +247,25 @@ def load_as(path: Path, read: Callable[[bytes], S | None]) -> tuple[S | None, st
     return newest, warning
 
 
-def write(path: Path, state: Any, unsynced: Unsynced) -> bytes:
-    """Write a state under its temporary name, for `adopt` to commit; returns its bytes."""
-    disk.make_dir(path.parent)
-    data = encode(state)
-    temporary = _temporary(path)
-    disk.write_new(temporary, data)
-    unsynced.file(temporary)
-    return data
+def write(path: Path, state: Any, unsynced: Unsynced) -> None:
+    """Write a state under its temporary name, for `adopt` to commit; its folder is there."""
+    unsynced.write(_temporary(path), 0, encode(state))
 
 
-def adopt(path: Path, state: State, unsynced: Unsynced, before: bytes = b"") -> None:
-    """`adopt_as` for the state of a stage."""
-    adopt_as(path, state, unsynced, decode, _DEPTH, before)
+def adopt(path: Path, state: State, unsynced: Unsynced, *, is_known: bool = False) -> None:
+    """`adopt_as` for the state of a stage.
+
+    `is_known`: the one there is the last commit of this process, so that it is intact.
+    """
+    adopt_as(path, state, unsynced, None if is_known else decode, _DEPTH)
 
 
 def adopt_as(
     path: Path,
     state: S,
     unsynced: Unsynced,
-    read: Callable[[bytes], S | None],
+    read: Callable[[bytes], S | None] | None,
     depth: int,
-    before: bytes = b"",
 ) -> None:
     """Commit the state that was written: it, and what it speaks of, must be durable by now.
 
@@ -276,11 +275,10 @@ def adopt_as(
         path: the state file.
         state: a generation newer than the one there.
         unsynced: takes the folders that are to be made durable.
-        read: tells an intact file.
+        read: tells an intact file; None if the one there is sure to be.
         depth: names in the path below the vault.
-        before: the bytes of the last commit if this process has made it.
     """
-    if path.exists() and ((data := path.read_bytes()) == before or read(data) is not None):
+    if read is None or (path.exists() and read(path.read_bytes()) is not None):
         disk.replace(path, previous_path(path))
     disk.replace(_temporary(path), path)
     unsynced.folder(path.parent)
@@ -297,11 +295,12 @@ def save(path: Path, state: State) -> None:
 
 def save_as(path: Path, state: S, read: Callable[[bytes], S | None], depth: int) -> None:
     """Commit a state: after this returns it is what `load` finds, even after a power cut."""
-    unsynced = Unsynced()
-    write(path, state, unsynced)
-    unsynced.settle()
-    adopt_as(path, state, unsynced, read, depth)
-    unsynced.settle()
+    disk.make_dir(path.parent)
+    with Unsynced() as unsynced:
+        write(path, state, unsynced)
+        unsynced.settle()
+        adopt_as(path, state, unsynced, read, depth)
+        unsynced.settle()
 
 
 def signature(path: Path) -> tuple[int, int, int] | None:
@@ -313,5 +312,6 @@ def signature(path: Path) -> tuple[int, int, int] | None:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
+@lru_cache(4096)
 def _temporary(path: Path) -> Path:
     return path.with_name(path.name + ".tmp")

@@ -185,7 +185,7 @@ def test_rows_that_are_gone(vault: Path) -> None:
 def hold(vault: Path, pid: int, host: str, since: str) -> None:
     """Say that somebody holds the lock of `bars`."""
     who = json.dumps({"pid": pid, "host": host, "since": since})
-    VaultPaths(vault).lock("bars", WHERE).with_suffix(".holder").write_text(who, encoding="utf-8")
+    VaultPaths(vault).lock("bars", WHERE).write_text(f" {who}", encoding="utf-8")
 
 
 def test_locks(vault: Path) -> None:

@@ -85,7 +85,7 @@ def outputs(vault: Path) -> dict[str, tuple[int, bytes]]:
     return {
         path.relative_to(vault).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
         for path in vault.rglob("*")
-        if path.is_file() and "raw" not in path.parts and path.suffix not in (".lock", ".holder")
+        if path.is_file() and "raw" not in path.parts and path.suffix != ".lock"
     }
 
 

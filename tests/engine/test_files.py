@@ -99,24 +99,95 @@ def test_a_lock_is_free_after_an_error(tmp_path: Path) -> None:
     path = tmp_path / "X.lock"
     with pytest.raises(ZeroDivisionError), lock.hold(path, "x"):
         _ = 1 // 0
-    assert not path.with_suffix(".holder").exists()
-    with lock.hold(path, "x"):
-        assert json.loads(path.with_suffix(".holder").read_bytes())["pid"] == os.getpid()
+    assert lock.holder_of(path) is None
+    assert not lock.holder_lives(path)
+    with lock.hold(path, "x") as is_left:
+        assert not is_left
+        holder = lock.holder_of(path)
+        assert holder is not None
+        assert (holder.pid, holder.is_here, holder.is_gone) == (os.getpid(), True, False)
+    assert lock.holder_of(path) is None
 
 
-@pytest.mark.parametrize("holder", [None, b"", b"garbage", b"{}", b"[]", b'{"pid":1}'])
-def test_a_holder_that_cannot_be_read_is_another_process(
-    holder: bytes | None, tmp_path: Path
-) -> None:
-    """The note beside the lock is for the message only."""
+@pytest.mark.parametrize("holder", [b"", b" ", b" garbage", b" {}", b" []", b' {"pid":1}', b"\0\0"])
+def test_a_holder_that_cannot_be_read_is_another_process(holder: bytes, tmp_path: Path) -> None:
+    """What stands in the lock file is for the message only."""
     path = tmp_path / "X.lock"
     with lock.hold(path, "x"):
-        if holder is None:
-            path.with_suffix(".holder").unlink()
-        else:
-            path.with_suffix(".holder").write_bytes(holder)
+        path.write_bytes(holder)
         with pytest.raises(LockedError, match="another process"), lock.hold(path, "x"):
             pytest.fail("two holders")
+
+
+@pytest.mark.parametrize("left", [b' {"pid":1,"host":"' + b"x" * 300 + b'"}', b"\0", b"half a no"])
+def test_who_stands_in_a_free_lock_has_died_with_it(left: bytes, tmp_path: Path) -> None:
+    """Nothing of it is left behind the next holder's name, however long it was."""
+    path = tmp_path / "X.lock"
+    path.write_bytes(left)
+    with lock.hold(path, "x") as is_left:
+        assert is_left
+        holder = lock.holder_of(path)
+        assert holder is not None
+        assert holder.pid == os.getpid()
+    with lock.hold(path, "x") as is_left:
+        assert not is_left
+
+
+def test_a_lock_file_that_was_deleted_guards_nothing(tmp_path: Path) -> None:
+    """A holder may lose its name; whoever comes next locks the file that has it then."""
+    path = tmp_path / "X.lock"
+    real = os.open
+    opened: list[int] = []
+
+    def deleting(name: Path, flags: int, mode: int = 0o777) -> int:
+        handle = real(name, flags, mode)
+        if not opened:
+            path.unlink()
+        opened.append(handle)
+        return handle
+
+    path.touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", deleting)
+        with lock.hold(path, "x"):
+            assert len(opened) == 2, "the one that was deleted, and a new one"
+            with pytest.raises(LockedError), lock.hold(path, "x"):
+                pytest.fail("two holders")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links")
+def test_a_lock_is_no_link(tmp_path: Path) -> None:
+    """Nothing is written over a file somewhere else."""
+    other = tmp_path / "other"
+    other.write_bytes(b"precious")
+    (tmp_path / "X.lock").symlink_to(other)
+    with pytest.raises(OSError, match=r"X\.lock"), lock.hold(tmp_path / "X.lock", "x"):
+        pytest.fail("held")
+    assert other.read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
+def test_a_forked_process_holds_nothing(tmp_path: Path) -> None:
+    """It does not let go of its parent's lock, nor keep it when the parent was killed."""
+    path = tmp_path / "X.lock"
+    code = (
+        "import os, sys; from pathlib import Path; from pipeline.engine import lock\n"
+        f"with lock.hold(Path({str(path)!r}), 'x'):\n"
+        "    parent = os.fork()\n"
+        "    if parent: sys.stdin.readline()\n"
+        "if not parent: print('left', flush=True); sys.stdin.readline()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"left\n"
+        with pytest.raises(LockedError, match=f"process {other.pid} "), lock.hold(path, "x"):
+            pytest.fail("two holders")
+        other.kill()
+        other.wait()
+        with lock.hold(path, "x") as is_left:
+            assert is_left
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
@@ -136,9 +207,12 @@ def test_a_dead_holders_lock_is_free(tmp_path: Path) -> None:
         with pytest.raises(LockedError, match=f"process {other.pid} "), lock.hold(path, "x"):
             pytest.fail("two holders")
         other.kill()
-    assert path.with_suffix(".holder").exists()
-    with lock.hold(path, "x"):
-        pass
+    holder = lock.holder_of(path)
+    assert holder is not None
+    assert holder.is_gone
+    assert not lock.holder_lives(path)
+    with lock.hold(path, "x") as is_left:
+        assert is_left
 
 
 # -- rows ------------------------------------------------------------------

@@ -311,7 +311,7 @@ class Recorder:
         if not text.startswith(self.root + "/"):
             return None
         below = text[len(self.root) + 1 :]
-        if below.split("/", 1)[0] not in TOPS or below.endswith((".lock", ".holder")):
+        if below.split("/", 1)[0] not in TOPS or below.endswith(".lock"):
             return None
         return below
 
@@ -468,7 +468,7 @@ def snapshot(vault: Path) -> Image:
             found[Path(folder).relative_to(vault).as_posix()] = None
             for name in names:
                 path = Path(folder) / name
-                if path.suffix not in (".lock", ".holder"):
+                if path.suffix != ".lock":
                     found[path.relative_to(vault).as_posix()] = path.read_bytes()
     return found
 

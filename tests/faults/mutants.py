@@ -6,6 +6,7 @@ that must catch it.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,8 +92,7 @@ def state_not_synced(patch: Patch) -> None:
 def state_in_place(patch: Patch) -> None:
     """The state is written over the old one."""
 
-    def adopt(path: Path, state: states.State, unsynced: Unsynced, _before: bytes = b"") -> None:
-        disk.make_dir(path.parent)
+    def adopt(path: Path, state: states.State, unsynced: Unsynced, **_: bool) -> None:
         disk.write_whole(path, states.encode(state))
         unsynced.folder(path.parent)
 
@@ -103,20 +103,20 @@ def commit_first(patch: Patch) -> None:
     """The state is saved before the rows it speaks of are written."""
     late: list[Callable[[], None]] = []
     is_open = [False]
-    names = ("write_at", "truncate", "sync", "sync_dir")
-    real: dict[str, Callable[..., None]] = {name: getattr(disk, name) for name in names}
+    real = Unsynced.write
 
-    def deferred(name: str) -> Callable[..., None]:
-        def call(path: Path, *rest: Any) -> None:
-            if is_open[0] and "derived" in path.parts and path.suffix == ".jsonl":
-                late.append(lambda: real[name](path, *rest))
-            else:
-                real[name](path, *rest)
+    def at_last(path: Path, offset: int, data: bytes) -> None:
+        with Unsynced() as unsynced:
+            real(unsynced, path, offset, data)
+            unsynced.settle()
 
-        return call
+    def deferred(self: Unsynced, path: Path, offset: int, data: bytes) -> None:
+        if is_open[0] and "derived" in path.parts and path.suffix == ".jsonl":
+            late.append(lambda: at_last(path, offset, data))
+        else:
+            real(self, path, offset, data)
 
-    for name in names:
-        patch.setattr(disk, name, deferred(name))
+    patch.setattr(Unsynced, "write", deferred)
     write, publish = Outputs.write, Outputs.publish
 
     def early(self: Outputs, state: states.State, unsynced: Unsynced) -> None:
@@ -199,15 +199,15 @@ def leftovers_stay(patch: Patch) -> None:
 
 def errors_swallowed(patch: Patch) -> None:
     """A failed write is taken for a done one."""
-    real = disk.write_at
+    real = disk.write_end
 
-    def write_at(path: Path, offset: int, data: bytes) -> None:
+    def write_end(path: Path, offset: int, data: bytes) -> int:
         try:
-            real(path, offset, data)
+            return real(path, offset, data)
         except OSError:
-            path.touch()
+            return os.open(path, os.O_RDWR | os.O_CREAT)
 
-    patch.setattr(disk, "write_at", write_at)
+    patch.setattr(disk, "write_end", write_end)
 
 
 def skipped_if_equal(patch: Patch) -> None:
@@ -228,13 +228,15 @@ def rows_without_position(patch: Patch) -> None:
     """The state is saved with the lengths of the new rows but the old input position."""
     real = states.adopt
 
-    def adopt(path: Path, state: states.State, unsynced: Unsynced, before: bytes = b"") -> None:
+    def adopt(
+        path: Path, state: states.State, unsynced: Unsynced, *, is_known: bool = False
+    ) -> None:
         old, _ = states.load(path)
         if old is not None and old.upstream:
             states.save(path, msgspec.structs.replace(state, upstream=old.upstream))
             states.write(path, state, unsynced)
             unsynced.settle()
-        real(path, state, unsynced, before)
+        real(path, state, unsynced, is_known=is_known)
 
     patch.setattr(states, "adopt", adopt)
 

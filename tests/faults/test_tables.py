@@ -235,7 +235,9 @@ def _published_first(patch: Patch) -> None:
 def _nothing_synced(patch: Patch) -> None:
     """Parquet files are committed without having been synced."""
     real = disk.sync
-    patch.setattr(disk, "sync", lambda path: None if ".parquet" in path.name else real(path))
+    patch.setattr(
+        disk, "sync", lambda path, *rest: None if ".parquet" in path.name else real(path, *rest)
+    )
 
 
 def _not_recovered(patch: Patch) -> None:

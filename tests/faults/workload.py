@@ -182,7 +182,7 @@ def tree(vault: Path, tops: Sequence[str] = ("derived", "quarantine")) -> Tree:
         for folder, _, names in os.walk(vault / top):
             for name in names:
                 path = Path(folder) / name
-                if path.suffix not in (".lock", ".holder"):
+                if path.suffix != ".lock":
                     found[path.relative_to(vault).as_posix()] = path.read_bytes()
     return found
 

@@ -28,7 +28,7 @@ def dying(after: int) -> Callable[[pytest.MonkeyPatch], None]:
     left = [after]
 
     def patch(monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("write_at", "truncate", "replace", "remove", "write_whole"):
+        for name in ("write_end", "write_at", "replace", "remove", "write_whole"):
             original = getattr(disk, name)
 
             def counted(*arguments: object, original: Callable[..., object] = original) -> object:

@@ -106,7 +106,7 @@ def _set_sizes(layer: Layer, part_rows: int, piece_rows: int) -> None:
 def unsynced() -> Iterator[None]:
     """Without fsync: these tests are about bytes, not about power cuts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(disk, "sync", lambda _path: None)
+        patch.setattr(disk, "sync", lambda _path, _handle=None: None)
         patch.setattr(disk, "sync_dir", lambda _path: None)
         yield
 
@@ -236,7 +236,7 @@ class World:
         found = []
         for top in tops:
             for folder, _, names in os.walk(self.root / top):
-                found += [Path(folder, n) for n in names if not n.endswith((".lock", ".holder"))]
+                found += [Path(folder, n) for n in names if not n.endswith(".lock")]
         return sorted(found)
 
     def state(self, stage: AnyStage) -> states.State:
