@@ -325,7 +325,7 @@ class PartsOutput(Generic[R]):
             for start, rows in self._unwritten():
                 made = self._encoded.get((start, self._codec.height(rows)))
                 data = self._bytes(rows) if made is None else made.result()
-                unsynced.file(self._write(start, self._codec.height(rows), data))
+                unsynced.write(self._new_file(start, self._codec.height(rows)), 0, data)
             self._full.clear()
             self._encoded.clear()
             unsynced.folder(self.folder)
@@ -453,13 +453,13 @@ class PartsOutput(Generic[R]):
         return to_bytes(frame, metadata)
 
     def _write_full(self, start: int, rows: R) -> None:
-        disk.sync(self._write(start, self._codec.height(rows), self._bytes(rows)))
+        data = self._bytes(rows)
+        disk.write_whole(self._new_file(start, self._codec.height(rows)), data)
 
-    def _write(self, start: int, height: int, data: bytes) -> Path:
+    def _new_file(self, start: int, height: int) -> Path:
+        """Where a file is to be written that the commit will make part of the layer."""
         disk.make_dir(self.folder)
         name = part_name(start, start + height)
-        path = self.folder / (name + ".tmp")
-        disk.write_new(path, data)
         if name not in self._new:
             self._new.append(name)
-        return path
+        return self.folder / (name + ".tmp")
