@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -177,6 +177,23 @@ class Held:
     digits: Digits
     rows: int
 
+    def with_prices(self, prices: Floats) -> Held:
+        """The same on an axis that has these prices too.
+
+        Prices that nobody needs any more are left out of it now and then.
+        """
+        axis, totals = self.axis, self.totals
+        if len(axis) > _LONG_AXIS:
+            used = totals.any(axis=0)
+            axis, totals = axis[used], totals[:, used]
+        there = np.append(axis, np.nan)[axis.searchsorted(prices)]
+        if (there != prices).any():
+            new = np.unique(prices[there != prices])
+            places = axis.searchsorted(new)
+            axis = np.insert(axis, places, new)
+            totals = np.stack([np.insert(digits, places, 0) for digits in totals])
+        return self if axis is self.axis else replace(self, axis=axis, totals=totals)
+
 
 @dataclass(frozen=True, slots=True)
 class PriceRows:
@@ -208,20 +225,12 @@ class PriceRows:
     def behind(
         cls, held: Held, ts: Ints, price: Floats, buy_volume: Floats, sell_volume: Floats
     ) -> Self | None:
-        """Rows that are added to what is held, or taken from it; None if they do not go together.
-
-        Prices that nobody needs any more are left out of the axis now and then.
-        """
+        """Rows to be added to what is held, or taken from it; None if they do not go together."""
         volumes = np.stack((buy_volume, sell_volume))
         if held.rows + len(ts) > held.digits.room or not held.digits.hold(volumes):
             return None
-        axis = held.axis
-        if len(axis) > _LONG_AXIS:
-            axis = axis[held.totals.any(axis=0)]
-        places = np.searchsorted(axis, price)
-        if not len(axis) or (axis[np.minimum(places, len(axis) - 1)] != price).any():
-            axis = np.union1d(axis, price)
-            places = np.searchsorted(axis, price)
+        axis = held.with_prices(price).axis
+        places = axis.searchsorted(price)
         return cls(ts, axis, places, held.digits.limbs(volumes), held.digits)
 
     def sums(self, totals: Ints, firsts: Ints) -> tuple[Whole, Whole]:
@@ -271,11 +280,12 @@ class RollingProfile:
         self._held = range(0)
         self._bare: set[int] = set()
         self._count = 0
-        self._totals = np.zeros((len(self._rows.limbs), len(self._rows.axis)), np.int64)
         self._bins: Bins | None = None
         self._firsts = np.empty(0, np.int64)
         self._shares: dict[int, list[tuple[int, float]]] = {}
-        if held is not None:
+        if held is None:
+            self._totals = np.zeros((len(self._rows.limbs), len(self._rows.axis)), np.int64)
+        else:
             self._take(held, opens)
 
     def _take(self, held: Held, opens: Ints) -> None:
@@ -283,12 +293,9 @@ class RollingProfile:
         self._held = range(first, first + len(held.starts))
         self._bare = {i for i in self._held if self._bars[i].start in held.bare}
         self._count = held.rows
-        if held.axis is self._rows.axis:
-            self._totals[:] = held.totals
-            return
-        known = np.isin(held.axis, self._rows.axis, assume_unique=True)
-        places = np.searchsorted(self._rows.axis, held.axis[known])
-        self._totals[:, places] = held.totals[:, known]
+        if held.axis is not self._rows.axis:
+            held = held.with_prices(self._rows.axis)
+        self._totals = held.totals.copy()
 
     def held(self) -> Held | None:
         """What is held now; None if that is nothing."""
