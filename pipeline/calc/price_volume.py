@@ -20,8 +20,6 @@ from pipeline.calc.tolerant import at_least, same, sign
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Whole = npt.NDArray[np.object_]
-"""Integers of any size."""
 
 _ON_EDGE = 1e-9
 _MANTISSA = 53
@@ -150,6 +148,14 @@ class Digits(NamedTuple):
         limbs = np.stack(digits[::-1], axis=1).astype(np.int64)
         return limbs.reshape(2 * self.number, volumes.shape[1])
 
+    def whole(self, limbs: Ints) -> list[int]:
+        """The integers, of any size, whose digits are given, the lowest first."""
+        digits: list[list[int]] = limbs.tolist()
+        found = digits.pop()
+        for lower in reversed(digits):
+            found = [(high << self.bits) + low for high, low in zip(found, lower, strict=True)]
+        return found
+
 
 def _reach(volumes: Floats) -> tuple[int, int]:
     """Each volume is a whole number of 2**-exponent, below 2**width of them."""
@@ -233,7 +239,7 @@ class PriceRows:
         places = axis.searchsorted(price)
         return cls(ts, axis, places, held.digits.limbs(volumes), held.digits)
 
-    def sums(self, totals: Ints, firsts: Ints) -> tuple[Whole, Whole]:
+    def sums(self, totals: Ints, firsts: Ints) -> tuple[list[int], list[int]]:
         """Volume, and bought less sold, from each of some places to before the next, x unit.
 
         Args:
@@ -245,10 +251,10 @@ class PriceRows:
         added = np.zeros((len(totals), count), np.int64)
         if filled.any():
             added[:, filled] = np.add.reduceat(totals, firsts[:-1][filled], axis=1)
-        number, bits = self.digits.number, self.digits.bits
-        scales = np.array([1 << bits * i for i in range(number)], dtype=object)[:, None]
-        bought, sold = ((side * scales).sum(axis=0) for side in np.split(added.astype(object), 2))
-        return bought + sold, bought - sold
+        number = self.digits.number
+        bought, sold = self.digits.whole(added[:number]), self.digits.whole(added[number:])
+        both = list(zip(bought, sold, strict=True))
+        return [b + s for b, s in both], [b - s for b, s in both]
 
 
 class RollingProfile:
@@ -322,15 +328,16 @@ class RollingProfile:
             places = bins.holding(self._rows.axis)
             self._firsts = np.searchsorted(places, np.arange(bins.number + 1))
         volume, signed = self._rows.sums(self._totals, self._firsts)
-        more: list[list[float]] = [[] for _ in range(bins.number)]
-        more_signed: list[list[float]] = [[] for _ in range(bins.number)]
+        more: dict[int, list[float]] = {}
+        more_signed: dict[int, list[float]] = {}
         for i in sorted(self._bare):
             bar = self._bars[i]
             if i not in self._shares:
                 self._shares[i] = spread(bar, bins, self._shape)
             for k, share in self._shares[i]:
-                more[k].append(bar.volume * share)
-                more_signed[k].append((bar.buy_volume - bar.sell_volume) * share)
+                more.setdefault(k, []).append(bar.volume * share)
+                bought_less_sold = bar.buy_volume - bar.sell_volume
+                more_signed.setdefault(k, []).append(bought_less_sold * share)
         unit = self._rows.digits.unit
         return Profile(bins, _rounded(volume, unit, more), _rounded(signed, unit, more_signed))
 
@@ -361,12 +368,12 @@ class RollingProfile:
             np.add.at(totals, places, times * limbs[part])
 
 
-def _rounded(whole: Whole, unit: int, more: list[list[float]]) -> list[float]:
+def _rounded(whole: list[int], unit: int, more: dict[int, list[float]]) -> list[float]:
     """whole / unit + more, each rounded once."""
-    return [
-        math.fsum((*_parts(value, unit), *each)) if each else value / unit
-        for value, each in zip(whole.tolist(), more, strict=True)
-    ]
+    found = [value / unit for value in whole]
+    for k, each in more.items():
+        found[k] = math.fsum((*_parts(whole[k], unit), *each))
+    return found
 
 
 def _parts(value: int, unit: int) -> list[float]:

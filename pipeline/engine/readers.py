@@ -30,6 +30,8 @@ from pipeline.stage import BEGINNING_US
 
 _JSONL_BYTES = 4 << 20
 _MOST_PIECES = 16
+_FEW_ROWS = 1 << 12
+"""So many are copied sooner than looked up in pieces."""
 _NO_TIME = -(2**63)
 
 
@@ -377,6 +379,8 @@ def _behind(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
     """Rows behind others, in not too many pieces of memory."""
     if not first.height:
         return second
+    if first.height + second.height <= _FEW_ROWS:
+        return first.clone().extend(second)
     both = first.vstack(second)
     return in_one_piece(both) if both.n_chunks() > _MOST_PIECES else both
 

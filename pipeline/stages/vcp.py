@@ -222,17 +222,18 @@ class Prices:
                 for length, new in self.new.items()
                 if new
             )
-            first = int(np.searchsorted(self.frame["ts"].to_numpy(), since))
+            first = bisect_left(self.frame["ts"], since)
             self._whole = PriceRows.of(*_arrays(self.frame.slice(first)))
         return self._whole
 
     def _rows(self, parts: Sequence[Sequence[Bar]], span_us: int) -> list[Any]:
         """The rows of some stretches of bars, behind each other."""
-        ts = self.frame["ts"].to_numpy()
+        # not by numpy, for which the whole column would have to be in one piece of memory
+        ts = self.frame["ts"]
         found = []
         for part in parts:
-            edges = (part[0].start, part[-1].start + span_us)
-            first, end = np.searchsorted(ts, edges).tolist()
+            first = bisect_left(ts, part[0].start)
+            end = bisect_left(ts, part[-1].start + span_us, first)
             found.append(_arrays(self.frame.slice(first, end - first)))
         return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
 
@@ -303,7 +304,7 @@ def _bars(frame: pl.DataFrame, name: str, context: Context[Params]) -> list[Bar]
     before: list[Bar] = context.memo.get(name, [])
     ts = frame["ts"]
     known = before[bisect_left(before, ts[0], key=_start) :] if len(ts) else []
-    if [bar.start for bar in known] != ts[: len(known)].to_list():
+    if known and (known[0].start, known[-1].start) != (ts[0], ts[len(known) - 1]):
         known = []
     found = context.memo[name] = [*known, *starmap(Bar, frame.slice(len(known)).rows())]
     return found
