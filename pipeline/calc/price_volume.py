@@ -278,9 +278,9 @@ class RollingProfile:
         self._bars = bars
         none = np.empty(0)
         self._rows = rows or PriceRows.of(np.empty(0, np.int64), none, none, none)
-        opens = np.array([bar.start for bar in bars], dtype=np.int64)
-        self._from = np.searchsorted(self._rows.ts, opens).tolist()
-        self._to = np.searchsorted(self._rows.ts, opens + span_us).tolist()
+        self._opens = np.array([bar.start for bar in bars], dtype=np.int64)
+        self._from = self._rows.ts.searchsorted(self._opens).tolist()
+        self._to = self._rows.ts.searchsorted(self._opens + span_us).tolist()
         self._lookback = lookback
         self._shape = shape
         self._held = range(0)
@@ -292,12 +292,12 @@ class RollingProfile:
         if held is None:
             self._totals = np.zeros((len(self._rows.limbs), len(self._rows.axis)), np.int64)
         else:
-            self._take(held, opens)
+            self._take(held)
 
-    def _take(self, held: Held, opens: Ints) -> None:
-        first = int(np.searchsorted(opens, held.starts[0]))
+    def _take(self, held: Held) -> None:
+        first = int(self._opens.searchsorted(held.starts[0]))
         self._held = range(first, first + len(held.starts))
-        self._bare = {i for i in self._held if self._bars[i].start in held.bare}
+        self._bare = set(self._opens.searchsorted(sorted(held.bare)).tolist())
         self._count = held.rows
         if held.axis is not self._rows.axis:
             held = held.with_prices(self._rows.axis)
@@ -307,7 +307,7 @@ class RollingProfile:
         """What is held now; None if that is nothing."""
         if not self._held:
             return None
-        starts = [self._bars[i].start for i in self._held]
+        starts = self._opens[self._held.start : self._held.stop].tolist()
         bare = frozenset(self._bars[i].start for i in self._bare)
         rows = self._rows
         return Held(starts, bare, rows.axis, self._totals, rows.digits, self._count)
