@@ -41,7 +41,7 @@ class ByTime:
             order = np.argsort(starts, kind="stable")
             starts = starts[order]
         firsts = np.concatenate(([0], np.flatnonzero(starts[1:] != starts[:-1]) + 1))
-        counts = np.diff(firsts, append=len(starts))
+        counts = np.append(firsts[1:], len(starts)) - firsts
         return cls(starts[firsts], firsts, counts, order)
 
     def values(self, column: pl.Series) -> Exact:

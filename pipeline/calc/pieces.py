@@ -1,7 +1,8 @@
-"""Frames behind each other, put together in the calling thread.
+"""Frames behind each other and with other columns, put together in the calling thread.
 
 polars asks its own threads for `concat` and `rechunk`. They may be busy: with a file that is being
-encoded, which then would have to be waited for by a few rows.
+encoded, which then would have to be waited for by a few rows. Its expressions (`with_columns`) are
+planned before they are computed, and for a few rows that takes longer than all else.
 """
 
 from __future__ import annotations
@@ -24,3 +25,9 @@ def in_one_piece(frame: pl.DataFrame) -> pl.DataFrame:
     if max(frame.n_chunks("all"), default=0) <= 1:
         return frame
     return pl.DataFrame([column.rechunk() for column in frame.iter_columns()])
+
+
+def with_series(frame: pl.DataFrame, columns: Sequence[pl.Series]) -> pl.DataFrame:
+    """The frame with other columns in the places of those that have their names."""
+    others = {column.name: column for column in columns}
+    return pl.DataFrame([others.get(each.name, each) for each in frame.iter_columns()])

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from pipeline.calc.pieces import behind
+from pipeline.calc.pieces import behind, with_series
 from pipeline.calc.scale import fitting, largest, rescale
 from pipeline.calc.ticks import Ticks
 from pipeline.exact import EXACT, parse_decimal
@@ -69,41 +69,32 @@ def row_numbers(ticks: Ticks, step: Decimal) -> pl.Series:
     return numbers.cast(prices.dtype)
 
 
-def sum_rows(ticks: Ticks, step: Decimal, span_us: int) -> RowSums:
-    """Sum trades by cell of `span_us` microseconds and price row."""
+def with_trades(sums: RowSums, ticks: Ticks, step: Decimal, span_us: int) -> RowSums:
+    """The price rows of cells of `span_us` microseconds with trades added."""
+    if not ticks.height:
+        return sums
     size, is_buy = ticks.frame["sz"], ticks.frame["side"] > 0
     zero = pl.Series([0], dtype=size.dtype).new_from_index(0, len(size))
-    frame = pl.DataFrame(
+    # numpy: a division of polars' is planned as an expression before it is computed
+    new = pl.DataFrame(
         [
-            (ticks.frame["ts"] // span_us * span_us).alias("start"),
+            pl.Series("start", ticks.frame["ts"].to_numpy() // span_us * span_us),
             row_numbers(ticks, step).alias("row"),
             size.zip_with(is_buy, zero).alias("buy"),
             zero.zip_with(is_buy, size).alias("sell"),
             pl.Series("trades", np.ones(len(size), np.int64)),
         ]
     )
-    return RowSums(_add_up(frame, span_us), ticks.sz_scale)
-
-
-def merge(first: RowSums, second: RowSums, span_us: int) -> RowSums:
-    """The sums of both, of cells of the same length."""
-    if not first.frame.height:
-        return second
-    if not second.frame.height:
-        return first
-    scale = max(first.scale, second.scale)
-    frames = [_at_scale(sums, scale) for sums in (first, second)]
-    for name in ("row", "buy", "sell"):
-        if any(frame[name].dtype == pl.Int128 for frame in frames):
-            frames = [frame.with_columns(pl.col(name).cast(pl.Int128)) for frame in frames]
-    return RowSums(_add_up(behind(frames), span_us), scale)
+    both = [each for each in (sums, RowSums(new, ticks.sz_scale)) if each.frame.height]
+    scale = max(each.scale for each in both)
+    return RowSums(_add_up([_at_scale(each, scale) for each in both], span_us), scale)
 
 
 def split_closed(sums: RowSums, span_us: int, watermark_us: int | None) -> tuple[RowSums, RowSums]:
     """Cells that ended by the watermark, and those still open."""
     frame = sums.frame
     last = -1 if watermark_us is None else watermark_us - span_us
-    count = int((frame["start"] <= last).sum())
+    count = int(frame["start"].to_numpy().searchsorted(last, "right"))
     return RowSums(frame.slice(0, count), sums.scale), RowSums(frame.slice(count), sums.scale)
 
 
@@ -152,38 +143,41 @@ def doubles(values: pl.Series, scale: int) -> pl.Series:
     return pl.Series(found)
 
 
-def _add_up(frame: pl.DataFrame, span_us: int) -> pl.DataFrame:
+def _add_up(frames: list[pl.DataFrame], span_us: int) -> pl.DataFrame:
     """One row per cell and price row."""
-    kinds = {}
+    kinds: dict[str, type[pl.Int64 | pl.Int128]] = {"row": pl.Int64}
     for name in ("buy", "sell"):
-        top = frame[name].max()
-        bound = (top if isinstance(top, int) else 0) * frame.height
-        kinds[name] = pl.Int128 if frame[name].dtype == pl.Int128 else fitting(bound)
-    if frame.height and pl.Int128 not in (*kinds.values(), frame["row"].dtype):
-        table = _add_up_on_table(frame, span_us)
+        kinds[name] = fitting(sum(largest(frame[name]) * frame.height for frame in frames))
+    for name in kinds:
+        if any(frame[name].dtype == pl.Int128 for frame in frames):
+            kinds[name] = pl.Int128
+    if pl.Int128 not in kinds.values():
+        table = _add_up_on_table(frames, span_us)
         if table is not None:
             return table
-    sums = [pl.col(name).cast(kind).sum() for name, kind in kinds.items()]
-    grouped = frame.group_by("start", "row").agg(*sums, pl.col("trades").sum())
+    cast = [[frame[name].cast(kind) for name, kind in kinds.items()] for frame in frames]
+    both = behind([with_series(*each) for each in zip(frames, cast, strict=True)])
+    grouped = both.group_by("start", "row").agg(pl.col("buy", "sell", "trades").sum())
     return grouped.sort("start", "row")
 
 
-def _add_up_on_table(frame: pl.DataFrame, span_us: int) -> pl.DataFrame | None:
+def _add_up_on_table(frames: list[pl.DataFrame], span_us: int) -> pl.DataFrame | None:
     """The same by counting on a table of all cells and rows, if it is not too large.
 
     Four times faster than grouping and sorting, and prices seldom spread so far that it fails.
     """
-    start, row = frame["start"].to_numpy(), frame["row"].to_numpy()
-    first, low = int(start.min()), int(row.min())
-    width = int(row.max()) - low + 1
-    size = ((int(start.max()) - first) // span_us + 1) * width
+    starts = [frame["start"].to_numpy() for frame in frames]
+    rows = [frame["row"].to_numpy() for frame in frames]
+    first, low = min(int(each.min()) for each in starts), min(int(each.min()) for each in rows)
+    width = max(int(each.max()) for each in rows) - low + 1
+    size = ((max(int(each.max()) for each in starts) - first) // span_us + 1) * width
     if size > _DENSE:
         return None
-    place = (start - first) // span_us * width + (row - low)
-    tables = {}
-    for name in ("buy", "sell", "trades"):
-        tables[name] = np.zeros(size, np.int64)
-        np.add.at(tables[name], place, frame[name].to_numpy())
+    tables = {name: np.zeros(size, np.int64) for name in ("buy", "sell", "trades")}
+    for frame, start, row in zip(frames, starts, rows, strict=True):
+        place = (start - first) // span_us * width + (row - low)
+        for name, table in tables.items():
+            np.add.at(table, place, frame[name].to_numpy())
     found = np.flatnonzero(tables["trades"])
     return pl.DataFrame(
         [
@@ -197,8 +191,8 @@ def _add_up_on_table(frame: pl.DataFrame, span_us: int) -> pl.DataFrame | None:
 def _at_scale(sums: RowSums, scale: int) -> pl.DataFrame:
     if sums.scale == scale:
         return sums.frame
-    return sums.frame.with_columns(
-        rescale(sums.frame[name], sums.scale, scale).alias(name) for name in ("buy", "sell")
+    return with_series(
+        sums.frame, [rescale(sums.frame[name], sums.scale, scale) for name in ("buy", "sell")]
     )
 
 

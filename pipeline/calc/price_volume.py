@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -20,8 +20,6 @@ from pipeline.calc.tolerant import at_least, same, sign
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Whole = npt.NDArray[np.object_]
-"""Integers of any size."""
 
 _ON_EDGE = 1e-9
 _MANTISSA = 53
@@ -150,6 +148,14 @@ class Digits(NamedTuple):
         limbs = np.stack(digits[::-1], axis=1).astype(np.int64)
         return limbs.reshape(2 * self.number, volumes.shape[1])
 
+    def whole(self, limbs: Ints) -> list[int]:
+        """The integers, of any size, whose digits are given, the lowest first."""
+        digits: list[list[int]] = limbs.tolist()
+        found = digits.pop()
+        for lower in reversed(digits):
+            found = [(high << self.bits) + low for high, low in zip(found, lower, strict=True)]
+        return found
+
 
 def _reach(volumes: Floats) -> tuple[int, int]:
     """Each volume is a whole number of 2**-exponent, below 2**width of them."""
@@ -176,6 +182,23 @@ class Held:
     totals: Ints
     digits: Digits
     rows: int
+
+    def with_prices(self, prices: Floats) -> Held:
+        """The same on an axis that has these prices too.
+
+        Prices that nobody needs any more are left out of it now and then.
+        """
+        axis, totals = self.axis, self.totals
+        if len(axis) > _LONG_AXIS:
+            used = totals.any(axis=0)
+            axis, totals = axis[used], totals[:, used]
+        there = np.append(axis, np.nan)[axis.searchsorted(prices)]
+        if (there != prices).any():
+            new = np.unique(prices[there != prices])
+            places = axis.searchsorted(new)
+            axis = np.insert(axis, places, new)
+            totals = np.stack([np.insert(digits, places, 0) for digits in totals])
+        return self if axis is self.axis else replace(self, axis=axis, totals=totals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,23 +231,15 @@ class PriceRows:
     def behind(
         cls, held: Held, ts: Ints, price: Floats, buy_volume: Floats, sell_volume: Floats
     ) -> Self | None:
-        """Rows that are added to what is held, or taken from it; None if they do not go together.
-
-        Prices that nobody needs any more are left out of the axis now and then.
-        """
+        """Rows to be added to what is held, or taken from it; None if they do not go together."""
         volumes = np.stack((buy_volume, sell_volume))
         if held.rows + len(ts) > held.digits.room or not held.digits.hold(volumes):
             return None
-        axis = held.axis
-        if len(axis) > _LONG_AXIS:
-            axis = axis[held.totals.any(axis=0)]
-        places = np.searchsorted(axis, price)
-        if not len(axis) or (axis[np.minimum(places, len(axis) - 1)] != price).any():
-            axis = np.union1d(axis, price)
-            places = np.searchsorted(axis, price)
+        axis = held.with_prices(price).axis
+        places = axis.searchsorted(price)
         return cls(ts, axis, places, held.digits.limbs(volumes), held.digits)
 
-    def sums(self, totals: Ints, firsts: Ints) -> tuple[Whole, Whole]:
+    def sums(self, totals: Ints, firsts: Ints) -> tuple[list[int], list[int]]:
         """Volume, and bought less sold, from each of some places to before the next, x unit.
 
         Args:
@@ -236,10 +251,10 @@ class PriceRows:
         added = np.zeros((len(totals), count), np.int64)
         if filled.any():
             added[:, filled] = np.add.reduceat(totals, firsts[:-1][filled], axis=1)
-        number, bits = self.digits.number, self.digits.bits
-        scales = np.array([1 << bits * i for i in range(number)], dtype=object)[:, None]
-        bought, sold = ((side * scales).sum(axis=0) for side in np.split(added.astype(object), 2))
-        return bought + sold, bought - sold
+        number = self.digits.number
+        bought, sold = self.digits.whole(added[:number]), self.digits.whole(added[number:])
+        both = list(zip(bought, sold, strict=True))
+        return [b + s for b, s in both], [b - s for b, s in both]
 
 
 class RollingProfile:
@@ -263,38 +278,36 @@ class RollingProfile:
         self._bars = bars
         none = np.empty(0)
         self._rows = rows or PriceRows.of(np.empty(0, np.int64), none, none, none)
-        opens = np.array([bar.start for bar in bars], dtype=np.int64)
-        self._from = np.searchsorted(self._rows.ts, opens).tolist()
-        self._to = np.searchsorted(self._rows.ts, opens + span_us).tolist()
+        self._opens = np.array([bar.start for bar in bars], dtype=np.int64)
+        self._from = self._rows.ts.searchsorted(self._opens).tolist()
+        self._to = self._rows.ts.searchsorted(self._opens + span_us).tolist()
         self._lookback = lookback
         self._shape = shape
         self._held = range(0)
         self._bare: set[int] = set()
         self._count = 0
-        self._totals = np.zeros((len(self._rows.limbs), len(self._rows.axis)), np.int64)
         self._bins: Bins | None = None
         self._firsts = np.empty(0, np.int64)
         self._shares: dict[int, list[tuple[int, float]]] = {}
-        if held is not None:
-            self._take(held, opens)
+        if held is None:
+            self._totals = np.zeros((len(self._rows.limbs), len(self._rows.axis)), np.int64)
+        else:
+            self._take(held)
 
-    def _take(self, held: Held, opens: Ints) -> None:
-        first = int(np.searchsorted(opens, held.starts[0]))
+    def _take(self, held: Held) -> None:
+        first = int(self._opens.searchsorted(held.starts[0]))
         self._held = range(first, first + len(held.starts))
-        self._bare = {i for i in self._held if self._bars[i].start in held.bare}
+        self._bare = set(self._opens.searchsorted(sorted(held.bare)).tolist())
         self._count = held.rows
-        if held.axis is self._rows.axis:
-            self._totals[:] = held.totals
-            return
-        known = np.isin(held.axis, self._rows.axis, assume_unique=True)
-        places = np.searchsorted(self._rows.axis, held.axis[known])
-        self._totals[:, places] = held.totals[:, known]
+        if held.axis is not self._rows.axis:
+            held = held.with_prices(self._rows.axis)
+        self._totals = held.totals.copy()
 
     def held(self) -> Held | None:
         """What is held now; None if that is nothing."""
         if not self._held:
             return None
-        starts = [self._bars[i].start for i in self._held]
+        starts = self._opens[self._held.start : self._held.stop].tolist()
         bare = frozenset(self._bars[i].start for i in self._bare)
         rows = self._rows
         return Held(starts, bare, rows.axis, self._totals, rows.digits, self._count)
@@ -315,15 +328,16 @@ class RollingProfile:
             places = bins.holding(self._rows.axis)
             self._firsts = np.searchsorted(places, np.arange(bins.number + 1))
         volume, signed = self._rows.sums(self._totals, self._firsts)
-        more: list[list[float]] = [[] for _ in range(bins.number)]
-        more_signed: list[list[float]] = [[] for _ in range(bins.number)]
+        more: dict[int, list[float]] = {}
+        more_signed: dict[int, list[float]] = {}
         for i in sorted(self._bare):
             bar = self._bars[i]
             if i not in self._shares:
                 self._shares[i] = spread(bar, bins, self._shape)
             for k, share in self._shares[i]:
-                more[k].append(bar.volume * share)
-                more_signed[k].append((bar.buy_volume - bar.sell_volume) * share)
+                more.setdefault(k, []).append(bar.volume * share)
+                bought_less_sold = bar.buy_volume - bar.sell_volume
+                more_signed.setdefault(k, []).append(bought_less_sold * share)
         unit = self._rows.digits.unit
         return Profile(bins, _rounded(volume, unit, more), _rounded(signed, unit, more_signed))
 
@@ -354,12 +368,12 @@ class RollingProfile:
             np.add.at(totals, places, times * limbs[part])
 
 
-def _rounded(whole: Whole, unit: int, more: list[list[float]]) -> list[float]:
+def _rounded(whole: list[int], unit: int, more: dict[int, list[float]]) -> list[float]:
     """whole / unit + more, each rounded once."""
-    return [
-        math.fsum((*_parts(value, unit), *each)) if each else value / unit
-        for value, each in zip(whole.tolist(), more, strict=True)
-    ]
+    found = [value / unit for value in whole]
+    for k, each in more.items():
+        found[k] = math.fsum((*_parts(whole[k], unit), *each))
+    return found
 
 
 def _parts(value: int, unit: int) -> list[float]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from pipeline.calc.pieces import behind
+from pipeline.calc.pieces import behind, with_series
 from pipeline.calc.scale import INT64_SAFE, INT128_SAFE, largest, rescale, times
 
 _SOME = 64
@@ -49,12 +49,21 @@ class Ticks:
         """The same trades with finer scales."""
         if (px, sz, nt) == (self.px_scale, self.sz_scale, self.nt_scale):
             return self
-        frame = self.frame.with_columns(
+        columns = (
             rescale(self.frame["px"], self.px_scale, px),
             rescale(self.frame["sz"], self.sz_scale, sz),
             rescale(self.frame["nt"], self.nt_scale, nt),
         )
-        return Ticks(frame, px, sz, nt)
+        return Ticks(with_series(self.frame, columns), px, sz, nt)
+
+    def notional_fits(self, scale: int) -> bool:
+        """Whether all notionals are known and would fit into 128 bits at a scale."""
+        notional = self.frame["nt"]
+        if notional.null_count():
+            return False
+        if notional.dtype == pl.Int64 and scale == self.nt_scale:
+            return True  # there may be many, which need not be looked at
+        return largest(notional) * int(10 ** (scale - self.nt_scale)) < INT128_SAFE
 
     def without_notional(self, scale: int) -> Ticks:
         """The same trades with the notional left to be computed from price and size."""
@@ -77,16 +86,12 @@ def join(parts: Sequence[Ticks]) -> Ticks:
     px = max(part.px_scale for part in parts)
     sz = max(part.sz_scale for part in parts)
     nt = max(part.nt_scale for part in parts)
-    if any(
-        part.frame["nt"].null_count()
-        or largest(part.frame["nt"]) * 10 ** (nt - part.nt_scale) >= INT128_SAFE
-        for part in parts
-    ):
+    if not all(part.notional_fits(nt) for part in parts):
         parts = [part.without_notional(nt) for part in parts]
     frames = [part.at_scales(px, sz, nt).frame for part in parts]
     for column in ("px", "sz", "nt"):
         if any(frame[column].dtype == pl.Int128 for frame in frames):
-            frames = [frame.with_columns(pl.col(column).cast(pl.Int128)) for frame in frames]
+            frames = [with_series(each, [each[column].cast(pl.Int128)]) for each in frames]
     return Ticks(behind(frames), px, sz, nt)
 
 

@@ -167,8 +167,11 @@ class RawFeed:
             raise self._refuse(file, f"shrank to {file.size} bytes; {mark.offset} had been read")
         grew = not file.encoding and file.size > mark.size and file.path.name == mark.name
         if grew:
-            head = self._bytes(file, 0, mark.head_length)
-            recent = self._bytes(file, max(0, mark.offset - _TAIL_BYTES), mark.offset)
+            with file.path.open("rb") as stream:
+                head = stream.read(mark.head_length)
+                recent_from = max(0, mark.offset - _TAIL_BYTES)
+                stream.seek(recent_from)
+                recent = stream.read(mark.offset - recent_from)
             if zlib.crc32(head) != mark.head or (mark.offset and zlib.crc32(recent) != mark.tail):
                 raise self._refuse(file, f"changed before byte {mark.offset}")
             return _Progress(mark, recent)
@@ -186,19 +189,11 @@ class RawFeed:
             raise self._refuse(file, f"changed before byte {mark.offset}")
         return _Progress(mark, recent)
 
-    def _bytes(self, file: DayFile, start: int, end: int) -> bytes:
-        data = b""
-        for piece in chunks(file, start, self.block_bytes):
-            data += piece[: end - start - len(data)]
-            if len(data) >= end - start:
-                break
-        return data
-
     def _check_finished(self, file: DayFile, mark: FileMark) -> None:
         if (file.path.name, file.size, file.mtime_ns) == (mark.name, mark.size, mark.mtime_ns):
             return
         progress = self._verify(file, mark)
-        if self._bytes(file, progress.mark.offset, progress.mark.offset + 1):
+        if next(chunks(file, progress.mark.offset, self.block_bytes), b""):
             raise self._refuse(file, "grew after a later day had been read")
         mark.name, mark.size, mark.mtime_ns = file.path.name, file.size, file.mtime_ns
 

@@ -195,9 +195,10 @@ class Join:
             name, reader = each.layer, readers[each.layer]
             is_known = start < self.given_up.get(name, end)
             stop = end + each.ahead_us if is_known else self.given_up[name]
-            frames[name] = reader.window(self._low(each, start), stop)
+            low = self._low(each, start)
+            frames[name] = reader.window(low, stop)
             new = start if start == BEGINNING_US else start + each.ahead_us
-            size += reader.window(new, stop).height
+            size += (frames[name] if low == new else reader.window(new, stop)).height
         given_up = {name: at for name, at in self.given_up.items() if at <= start}
         rows = Joined(frames, start, end, given_up)
         return Window(rows, size, partial(self._release, readers, end))

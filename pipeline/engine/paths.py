@@ -42,8 +42,8 @@ class VaultPaths:
 
     def derived(self, stage: str, instrument: Instrument) -> Path:
         """Folder of a stage's output files."""
-        base = self.root / "derived" / stage
-        return base / instrument.exchange / instrument.market / instrument.inst_id
+        where = (instrument.exchange, instrument.market, instrument.inst_id)
+        return self.root.joinpath("derived", stage, *where)
 
     def quarantine(self, instrument: Instrument, kind: str) -> Path:
         """Folder of an instrument's bad lines, by day of the source file."""

@@ -30,6 +30,8 @@ from pipeline.stage import BEGINNING_US
 
 _JSONL_BYTES = 4 << 20
 _MOST_PIECES = 16
+_FEW_ROWS = 1 << 12
+"""So many are copied sooner than looked up in pieces."""
 _NO_TIME = -(2**63)
 
 
@@ -153,7 +155,7 @@ class PartsReader:
     def window(self, low: int, high: int) -> pl.DataFrame:
         """See `Reader`."""
         if self._is_sorted:
-            first, end = np.searchsorted(self._times.now, (low, high)).tolist()
+            first, end = self._times.now.searchsorted((low, high)).tolist()
             return self.frame.slice(first, max(0, end - first))
         return self.frame.filter((pl.col("ts") >= low) & (pl.col("ts") < high))
 
@@ -161,7 +163,7 @@ class PartsReader:
         """See `Reader`."""
         times = self._times.now
         if self._is_sorted:
-            self.skip(int(np.searchsorted(times, before_us)))
+            self.skip(int(times.searchsorted(before_us)))
         else:
             late = np.flatnonzero(times >= before_us)
             self.skip(int(late[0]) if len(late) else len(times))
@@ -191,7 +193,6 @@ class JsonlReader:
         self._held = held
         self.extend(above, length)
         self._shift = max(0, layer.span_us - 1)
-        self._columns = columns
         types = {column.name: column.dtype for column in layer.columns}
         self._nested = {name for name in columns if types[name] == "list"}
         self._schema = {"ts": pl.Int64} | {name: polars_type(types[name]) for name in columns}
@@ -226,15 +227,15 @@ class JsonlReader:
         lines = data.splitlines(keepends=True)
         sizes = np.fromiter(map(len, lines), np.int64, len(lines))
         rows = msgspec.json.decode(b"[" + b",".join(lines) + b"]")
-        times = [microseconds(row["timestamp_utc"]) for row in rows]
-        values: dict[str, Any] = {"ts": times}
-        for name in self._columns:
-            values[name] = [row[name] for row in rows]
-            if name in self._nested:
-                values[name] = [_json(value) for value in values[name]]
-        series = [pl.Series(name, values[name], dtype) for name, dtype in self._schema.items()]
-        self.frame = _behind(self.frame, pl.DataFrame(series))
-        self._times = np.concatenate((self._times, np.array(times, np.int64)))
+        if lacking := self._schema.keys() - {"ts"} - rows[0].keys():
+            raise StateError(f"{self._path}: the row at byte {self._next} has no {min(lacking)}")
+        for row in rows:
+            row["ts"] = microseconds(row["timestamp_utc"])
+            for name in self._nested:
+                row[name] = _json(row[name])
+        new = pl.from_dicts(rows, self._schema)
+        self.frame = _behind(self.frame, new)
+        self._times = np.concatenate((self._times, new["ts"].to_numpy()))
         self._starts = np.concatenate((self._starts, self._next + np.cumsum(sizes) - sizes))
         self._next += len(data)
 
@@ -248,12 +249,12 @@ class JsonlReader:
     def window(self, low: int, high: int) -> pl.DataFrame:
         """See `Reader`."""
         edges = (low - self._shift, high - self._shift)
-        first, end = np.searchsorted(self._times, edges).tolist()
+        first, end = self._times.searchsorted(edges).tolist()
         return self.frame.slice(first, max(0, end - first))
 
     def drop(self, before_us: int) -> None:
         """See `Reader`."""
-        count = int(np.searchsorted(self._times, before_us - self._shift))
+        count = int(self._times.searchsorted(before_us - self._shift))
         self.frame, self._starts = self.frame.slice(count), self._starts[count:]
         self._times = self._times[count:]
         self.position = int(self._starts[0]) if len(self._starts) else self._next
@@ -376,6 +377,8 @@ def _behind(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
     """Rows behind others, in not too many pieces of memory."""
     if not first.height:
         return second
+    if first.height + second.height <= _FEW_ROWS:
+        return first.clone().extend(second)
     both = first.vstack(second)
     return in_one_piece(both) if both.n_chunks() > _MOST_PIECES else both
 

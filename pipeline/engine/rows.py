@@ -19,8 +19,8 @@ _encode = msgspec.json.Encoder().encode
 def stamp(us: int, precision: str = "s") -> str:
     """A time as rows write it: `2025-12-14T21:34:00Z`, or with milliseconds."""
     moment = _EPOCH + timedelta(microseconds=us)
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
-    return f"{text}.{moment.microsecond // 1000:03d}Z" if precision == "ms" else f"{text}Z"
+    text = moment.isoformat(timespec="milliseconds" if precision == "ms" else "seconds")
+    return text.removesuffix("+00:00") + "Z"
 
 
 def encode_rows(layer: Layer, instrument: Instrument, rows: Iterable[Row]) -> bytes:

@@ -16,11 +16,10 @@ from pipeline.calc.price_rows import (
     RowSums,
     doubles,
     from_carry,
-    merge,
     split_closed,
     step_parts,
-    sum_rows,
     to_carry,
+    with_trades,
 )
 from pipeline.calc.scale import times
 from pipeline.calc.tick_size import TickSize, check_step, looked_up, settle
@@ -52,7 +51,7 @@ def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     if isinstance(settled, TickSize):
         return Closed(Carry(settled), {"footprint": None}, holds_back=True)
     ticks, step, tick = settled
-    sums = merge(from_carry(carry.minutes), sum_rows(ticks, step, MINUTE_US), MINUTE_US)
+    sums = with_trades(from_carry(carry.minutes), ticks, step, MINUTE_US)
     closed, still_open = split_closed(sums, MINUTE_US, context.watermark_us)
     return Closed(Carry(tick, to_carry(still_open)), {"footprint": _public(closed, step)})
 

@@ -172,7 +172,7 @@ def _bars(frames: dict[str, pl.DataFrame], name: str, span_us: int) -> list[Bar]
         return []
     starts = bars["ts"].to_numpy()
     inside = zip(
-        bars[["ts", *_BAR]].rows(),
+        bars.rows(),
         means(frames.get("flow_1m"), "ofi_norm", starts, span_us),
         means(frames.get("micro_1m"), "depth_imbalance", starts, span_us),
         lasts(frames.get("impact_1m"), "kyle_lambda", starts, span_us),

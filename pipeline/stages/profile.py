@@ -33,10 +33,9 @@ from pipeline.calc.price_rows import (
     CellRows,
     RowSums,
     from_carry,
-    merge,
     split_closed,
-    sum_rows,
     to_carry,
+    with_trades,
 )
 from pipeline.calc.scale import INT64_SAFE
 from pipeline.calc.tick_size import TickSize, check_step, looked_up, settle
@@ -128,7 +127,7 @@ def fold(ticks: Ticks, carry: Carry, context: Context[Params]) -> Closed[Carry]:
         nothing: dict[str, Any] = {"profile_session": [], "profile_24h": []}
         return Closed(Carry(settled), nothing, holds_back=True)
     ticks, step, tick = settled
-    sums = merge(from_carry(carry.bars), sum_rows(ticks, step, BAR_US), BAR_US)
+    sums = with_trades(from_carry(carry.bars), ticks, step, BAR_US)
     closes = {**carry.closes, **_closes(ticks)}
     closed, still_open = split_closed(sums, BAR_US, context.watermark_us)
     rows: dict[str, list[Row]] = {"profile_session": [], "profile_24h": []}

@@ -82,7 +82,7 @@ def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry
         bars, found = joined.frames[f"bars_{name}"], list[Row]()
         structures = _structures(joined.frames[f"vcp_{name}"]) if bars.height else {}
         participations = _participations(joined.frames[f"ipu_{name}"]) if bars.height else {}
-        for start, close, gaps in bars[["ts", "close", "gaps"]].rows():
+        for start, close, gaps in bars.rows():
             vcp = structures.get(start) or Structure()
             ipu = participations.get(start) or Participation()
             scene = Scene(close, vcp, ipu, context.params)
@@ -165,7 +165,7 @@ def _filter(confidence: float | None, gaps: int, params: Params) -> str | None:
 
 
 def _structures(frame: pl.DataFrame) -> dict[int, Structure]:
-    rows = frame[["ts", *Structure.__struct_fields__]].rows()
+    rows = frame.rows()
     return {
         start: Structure(_CLUSTERS.decode(clusters or "[]"), *values)
         for start, clusters, *values in rows
@@ -173,8 +173,7 @@ def _structures(frame: pl.DataFrame) -> dict[int, Structure]:
 
 
 def _participations(frame: pl.DataFrame) -> dict[int, Participation]:
-    rows = frame[["ts", *Participation.__struct_fields__]].rows()
-    return {start: Participation(*values) for start, *values in rows}
+    return {start: Participation(*values) for start, *values in frame.rows()}
 
 
 _COLUMNS = (

@@ -60,10 +60,9 @@ class Bar(NamedTuple):
 
 def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     """Look at each five-minute bar of the window."""
-    signals = joined.frames["signals_5m"][["ts", *Signal._fields]]
     bars = {name: _bars(joined.frames[f"ipu_{name}"]) for name in TIMEFRAMES}
     rows: list[Row] = []
-    for start, *values in signals.iter_rows():
+    for start, *values in joined.frames["signals_5m"].rows():
         end = start + _SPAN_US
         three = [
             bars[name].get(end // span * span - span, Bar()) for name, span in TIMEFRAMES.items()
@@ -113,8 +112,7 @@ def majority_of(sides: list[int]) -> str:
 
 
 def _bars(frame: pl.DataFrame) -> dict[int, Bar]:
-    rows = frame[["ts", *_BAR]].rows()
-    return {start: Bar(SIGNS.get(word, 0), bool(warning)) for start, word, warning in rows}
+    return {start: Bar(SIGNS.get(word, 0), bool(warning)) for start, word, warning in frame.rows()}
 
 
 LAYER = Layer(

@@ -23,7 +23,7 @@ from pipeline.instrument import Contract, Instrument
 from pipeline.layers import Column, Layer
 from pipeline.raw.adapters import trade_adapter
 from pipeline.raw.block import Block, Reject
-from pipeline.raw.digits import MAX_DIGITS, POWERS, Flags, Ints
+from pipeline.raw.digits import Flags, Ints
 from pipeline.raw.trades import TradeBatch, decode
 from pipeline.reach import RAW, Reach
 from pipeline.stage import MINUTE_US, Closed, Context, Row, Stage
@@ -226,11 +226,11 @@ def _ids_rise(ids: pl.Series, carry: Carry) -> bool:
         return False
     values = numbers.to_numpy()
     first = carry.max_id if carry.max_id is not None else -1
-    if values[0] <= first or not (np.diff(values) > 0).all():
+    if values[0] <= first or not (values[1:] > values[:-1]).all():
         return False
     # no sign and no leading zeros, or two texts could be one number
-    digits = ids.str.len_bytes().to_numpy().astype(np.int64)
-    return bool((POWERS[np.minimum(digits, MAX_DIGITS + 1) - 1] <= values).all())
+    least = ids.min()
+    return isinstance(least, str) and least >= "1"
 
 
 def _ids_are_new(ids: pl.Series, window: dict[str, None]) -> bool:

@@ -14,6 +14,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import starmap
+from operator import attrgetter
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
@@ -29,9 +30,11 @@ from pipeline.reach import Reach
 from pipeline.stage import MINUTE_US, Closed, Context, Input, Joined, Row, Stage
 
 MINUTES = (5, 15, 30)
+_BARS = {length: f"bars_{length}m" for length in MINUTES}
 OPEN_INTEREST = "open_interest_1m"
 _SECOND_US = 1_000_000
 _EPSILON = 1e-12
+_start = attrgetter("start")
 
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -137,7 +140,7 @@ class Feeds:
 def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry]:
     """Find the clusters at the end of each bar that closed in the window."""
     params = context.params
-    bars = {length: _bars(joined.frames[f"bars_{length}m"]) for length in MINUTES}
+    bars = {length: _bars(joined.frames[name], name, context) for length, name in _BARS.items()}
     feeds = Feeds.of(joined.frames, round(params.oi_max_age_s * _SECOND_US))
     new = {
         length: range(_first_new(known, length * MINUTE_US, joined.start_us), len(known))
@@ -173,7 +176,7 @@ def fold(joined: Joined, carry: Carry, context: Context[Params]) -> Closed[Carry
 
 def _first_new(bars: Sequence[Bar], span_us: int, start_us: int) -> int:
     """Index of the first bar that closed in the window; those before it are shown again."""
-    return bisect_left(bars, start_us, key=lambda bar: bar.start + span_us - 1)
+    return bisect_left(bars, start_us - span_us + 1, key=_start)
 
 
 def _oldest(bars: Sequence[Bar], span_us: int, end_us: int, lookback: int) -> int:
@@ -205,6 +208,7 @@ class Prices:
             leaving = known[new.start - len(behind) : max(0, new.stop - self.lookback)]
             parts = (leaving, known[new.start : new.stop])
             rows = self._rows([part for part in parts if part], length * MINUTE_US)
+            held = held.with_prices(rows[1])
             further = PriceRows.behind(held, *rows)
             if further is not None:
                 return further, held
@@ -218,17 +222,18 @@ class Prices:
                 for length, new in self.new.items()
                 if new
             )
-            first = int(np.searchsorted(self.frame["ts"].to_numpy(), since))
+            first = bisect_left(self.frame["ts"], since)
             self._whole = PriceRows.of(*_arrays(self.frame.slice(first)))
         return self._whole
 
     def _rows(self, parts: Sequence[Sequence[Bar]], span_us: int) -> list[Any]:
         """The rows of some stretches of bars, behind each other."""
-        ts = self.frame["ts"].to_numpy()
+        # not by numpy, for which the whole column would have to be in one piece of memory
+        ts = self.frame["ts"]
         found = []
         for part in parts:
-            edges = (part[0].start, part[-1].start + span_us)
-            first, end = np.searchsorted(ts, edges).tolist()
+            first = bisect_left(ts, part[0].start)
+            end = bisect_left(ts, part[-1].start + span_us, first)
             found.append(_arrays(self.frame.slice(first, end - first)))
         return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
 
@@ -294,8 +299,15 @@ def describe(clusters: Sequence[Cluster], close: float) -> tuple[Any, ...]:
     )
 
 
-def _bars(frame: pl.DataFrame) -> list[Bar]:
-    return list(starmap(Bar, frame.rows()))
+def _bars(frame: pl.DataFrame, name: str, context: Context[Params]) -> list[Bar]:
+    """The bars of a frame; most of them have been shown with the window before."""
+    before: list[Bar] = context.memo.get(name, [])
+    ts = frame["ts"]
+    known = before[bisect_left(before, ts[0], key=_start) :] if len(ts) else []
+    if known and (known[0].start, known[-1].start) != (ts[0], ts[len(known) - 1]):
+        known = []
+    found = context.memo[name] = [*known, *starmap(Bar, frame.slice(len(known)).rows())]
+    return found
 
 
 def _columns(frame: pl.DataFrame | None) -> tuple[list[Any], list[Any]]:
