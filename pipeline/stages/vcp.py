@@ -304,7 +304,8 @@ def _bars(frame: pl.DataFrame, name: str, context: Context[Params]) -> list[Bar]
     before: list[Bar] = context.memo.get(name, [])
     ts = frame["ts"]
     known = before[bisect_left(before, ts[0], key=_start) :] if len(ts) else []
-    if known and (known[0].start, known[-1].start) != (ts[0], ts[len(known) - 1]):
+    shown = ts[: len(known)]
+    if known and (len(shown), known[0].start, known[-1].start) != (len(known), shown[0], shown[-1]):
         known = []
     found = context.memo[name] = [*known, *starmap(Bar, frame.slice(len(known)).rows())]
     return found
