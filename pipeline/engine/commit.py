@@ -25,8 +25,8 @@ def waves(runs: Sequence[StageRun]) -> Generator[Unsynced]:
     When one is yielded that says so the commit is durable; what is left is to give files the
     names that the states know them by.
 
-    A run stands behind those it reads, and every stage above that has folded more than it has
-    committed must be among them.
+    A run stands behind those it reads, and every stage above that reads raw data and has folded
+    more than it has committed must be among them.
 
     Raises:
         OSError: some of it was not committed; go on from what is on disk.

@@ -66,7 +66,8 @@ class Follow:
         find: which instruments there are; asked again and again.
         chain: the stages, in an order in which they can run.
         listener: is told what happens.
-        urgent: stages that are served, with those they read, before all others.
+        urgent: stages that are served, with those they read, before all others, and are
+            committed before these.
         poll_s: look at the raw folders this often instead of being told of changes.
 
     Raises:
@@ -268,7 +269,11 @@ class Follow:
             self._carry(desk)
 
     def _carry(self, desk: Desk) -> None:
-        """Carry what has been looked at through the urgent stages; the others follow."""
+        """Carry what has been looked at through the urgent stages, and commit what is awaited.
+
+        What stands between raw data and that is committed with the other stages: until then, and
+        after a kill, the awaited one is ahead of those it reads, which make the same rows again.
+        """
         resident = desk.resident
         resident.begin()
         rest = []
@@ -284,12 +289,12 @@ class Follow:
             else:
                 rest.append(name)
         desk.rest = rest
-        self._commit(desk, resident.moved(resident.urgent))
+        self._commit(desk, resident.moved(resident.first))
 
     @staticmethod
     def _encode(resident: Resident, name: str) -> None:
-        """Have an urgent stage's files made while those that read it are folded."""
-        if name in resident.urgent and name in resident.runs:
+        """Have the files of a stage that is committed first made while others are folded."""
+        if name in resident.first and name in resident.runs:
             resident.runs[name].encode()
 
     def _go_on(self, desk: Desk) -> None:

@@ -37,6 +37,8 @@ class Resident:
     Attributes:
         runs: by name, in the order in which they read each other.
         urgent: the names of those that a stage named as urgent needs, directly or not, and it.
+        first: those of them that are committed first: the stages named, and those that read raw
+            data, which everything else can be made from again.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Resident:
         self.instrument = instrument
         self.runs: dict[str, StageRun] = {}
         self.urgent: frozenset[str] = frozenset()
+        self.first: frozenset[str] = frozenset()
         self._chain = list(chain)
         self._encoder = encoder
         self._asked_urgent = urgent
@@ -87,6 +90,11 @@ class Resident:
                 errors.append(error)
         self._minutes = self._now()
         self.urgent = frozenset(self._above(self._asked_urgent))
+        self.first = frozenset(
+            name
+            for name in self.urgent
+            if name in self._asked_urgent or self.runs[name].stage.raw_kind
+        )
         return errors
 
     def _opened(self, stage: Stage[Any, Any]) -> StageRun:
@@ -189,7 +197,7 @@ class Resident:
         return all(run.is_current() for run in self.runs.values())
 
     def committing(self, moved: Sequence[StageRun]) -> Generator[Unsettled]:
-        """Commit stages, with all of those above them that have moved.
+        """Commit stages, with all of those that read raw data and have moved above them.
 
         What is yielded must be settled, in any thread, before going on. When one is yielded that
         says so the commit is durable.

@@ -64,11 +64,11 @@ class ResidentArena(Arena):
                     return
                 grow(vault, self.truth.raw, cut)
                 try:
-                    for names in (resident.urgent, None):
+                    for names, first in ((resident.urgent, resident.first), (None, None)):
                         for name, run in resident.runs.items():
                             if names is None or name in names:
                                 run.advance()
-                        resident.commit(resident.moved(names))
+                        resident.commit(resident.moved(first))
                 finally:
                     resident.close()
 

@@ -1,6 +1,6 @@
 """Guarantee 1 for stages that are kept open: whoever commits, and in any mixture, the same files.
 
-Between two cuts of the raw bytes the resident stages look, commit the urgent stages or all of
+Between two cuts of the raw bytes the resident stages look, commit what is awaited or all of
 them, are dropped with what they hold in memory, or another process runs and commits.
 """
 
@@ -79,7 +79,7 @@ class Hand:
                 is_wanted or (what == "some" and self.rng.random() < 0.6)
             ):
                 run.advance()
-        names = None if what == "all" else resident.urgent
+        names = None if what == "all" else resident.first
         moved = resident.moved(names)
         try:
             resident.commit(moved)
