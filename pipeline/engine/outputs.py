@@ -44,6 +44,7 @@ class Outputs:
         self._layers = {layer.name: layer for layer in stage.layers}
         self._raw_kind = stage.raw_kind or ""
         self._jsonl: dict[str, JsonlOutput] = {}
+        self._by_path: dict[Path, JsonlOutput] = {}
         self._rows: dict[str, JsonlOutput] = {}
         self._parts: dict[str, PartsOutput[Any]] = {}
         for relative, length in state.outputs.items():
@@ -168,7 +169,9 @@ class Outputs:
         return self._file(path).read(start, end)
 
     def _file(self, path: Path) -> JsonlOutput:
-        relative = path.relative_to(self.base).as_posix()
-        if relative not in self._jsonl:
-            self._jsonl[relative] = JsonlOutput(path, 0)
-        return self._jsonl[relative]
+        found = self._by_path.get(path)
+        if found is None:
+            relative = path.relative_to(self.base).as_posix()
+            found = self._jsonl.setdefault(relative, JsonlOutput(path, 0))
+            self._by_path[path] = found
+        return found
