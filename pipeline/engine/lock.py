@@ -25,7 +25,8 @@ from pipeline.errors import LockedError
 _FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _LOCKED = b" "
 """Windows lets nobody else read the bytes that are locked: the first one says nothing."""
-_MOST = 4096
+_WIDTH, _MOST = 160, 4096
+"""So many bytes are written at least, so that a lock that nobody holds always looks the same."""
 
 _held: set[int] = set()
 
@@ -80,7 +81,7 @@ def _sign(handle: int) -> bool:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     who = msgspec.json.encode(Holder(os.getpid(), _host(), now))
     os.lseek(handle, 0, os.SEEK_SET)
-    os.write(handle, (_LOCKED + who).ljust(len(before)))
+    os.write(handle, (_LOCKED + who).ljust(max(_WIDTH, len(before))))
     return bool(before.strip())
 
 
