@@ -23,6 +23,7 @@ import msgspec
 from pipeline.engine import disk
 from pipeline.engine.disk import Unsynced
 from pipeline.errors import StateError
+from pipeline.stage import Kept
 
 C = TypeVar("C", bound=msgspec.Struct)
 
@@ -141,13 +142,21 @@ class State(msgspec.Struct):
 
 def freeze(carry: msgspec.Struct) -> dict[str, Any]:
     """A carry as plain JSON values."""
-    found: dict[str, Any] = msgspec.to_builtins(carry, enc_hook=lambda each: each.to_text())
+    found: dict[str, Any] = msgspec.to_builtins(carry, enc_hook=_to_text)
     return found
 
 
 def thaw(carry: dict[str, Any], kind: type[C]) -> C:
     """The inverse of `freeze`."""
-    return msgspec.convert(carry, kind, dec_hook=lambda each, text: each.from_text(text))
+    return msgspec.convert(carry, kind, dec_hook=_from_text)
+
+
+def _to_text(value: Kept) -> str:
+    return value.to_text()
+
+
+def _from_text(kind: type[Kept], text: str) -> Kept:
+    return kind.from_text(text)
 
 
 class Generation(Protocol):
