@@ -22,7 +22,7 @@ from pipeline.engine import state as states
 from pipeline.engine.codecs import polars_type
 from pipeline.engine.documents import day_of_document, documents_in
 from pipeline.engine.lock import holder_lives
-from pipeline.engine.parts import holder_of, names, part_name, span_of
+from pipeline.engine.parts import holders_of, names, part_name, span_of
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.reader import length_in
 from pipeline.engine.runner import read_state
@@ -239,19 +239,11 @@ class Snapshot:
 
     def _path_of(self, start: int, end: int) -> Path:
         """The file of these rows, or one with more of them that has taken its place."""
-        own = self._folder / part_name(start, end)
-        if own.exists():
-            return own
-        whole = holder_of(self._folder, start, end)
-        if whole is not None:
-            return whole
-        waiting = own.with_name(own.name + ".tmp")
-        if waiting.exists():
-            return waiting
-        self.check()
-        if own.exists():
-            return own
-        raise self._lost(f"{own}: committed rows are gone")
+        for path in holders_of(self._folder, start, end):
+            if path.exists():
+                return path
+            self.check()
+        raise self._lost(f"{self._folder / part_name(start, end)}: committed rows are gone")
 
     # -- lines and documents -------------------------------------------------------------
 

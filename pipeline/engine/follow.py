@@ -39,6 +39,8 @@ _QUIET_S, _OLD_S = 5.0, 60.0
 """Rows that close nothing are committed when so long nothing has come, or after so long."""
 _REST_OF_LOOK, _LONGEST_REST_S = 3, 0.05
 """After a look a feed is left alone for three times as long as the look took."""
+_GATHERED_S = 0.02
+"""Instruments in which a minute has ended are carried on together if they are found so soon."""
 _BUSY_S = 0.25
 _COMMITTERS, _ENCODERS = 4, 2
 _SWITCH_S = 0.0005
@@ -152,11 +154,9 @@ class Follow:
 
     def _serve(self, now: float) -> None:
         """New data first; then one of the stages for which nobody waits; then what is old."""
-        for desk in sorted(self._ready(), key=lambda desk: desk.asked_at):
-            if desk.changed and now >= desk.look_at:
-                self._look(desk)
-                if desk.phase is Phase.COMMITTING:
-                    return
+        closed = self._looked_at(now)
+        if closed:
+            self._carry(closed)
         if self._on_their_way():
             return
         for desk in self._ready():
@@ -167,7 +167,19 @@ class Follow:
             if desk.since is not None and (
                 now - desk.since > _OLD_S or now - desk.quiet_since > _QUIET_S
             ):
-                self._carry(desk)
+                self._carry([desk])
+
+    def _looked_at(self, now: float) -> list[Desk]:
+        """Look at what is new, oldest first; returns instruments in which a minute has ended."""
+        closed: list[Desk] = []
+        for desk in sorted(self._ready(), key=lambda desk: desk.asked_at):
+            if closed and time.monotonic() - now > _GATHERED_S:
+                break
+            if desk.changed and now >= desk.look_at:
+                self._look(desk)
+                if desk.phase is Phase.OPEN and desk.resident.has_closed:
+                    closed.append(desk)
+        return closed
 
     def _on_their_way(self) -> bool:
         """Whether urgent stages of an instrument are being committed; it takes milliseconds."""
@@ -248,7 +260,7 @@ class Follow:
     # -- new data ------------------------------------------------------------
 
     def _look(self, desk: Desk) -> None:
-        """Fold raw lines that are new; if a minute has ended, carry it on."""
+        """Fold raw lines that are new."""
         started = time.monotonic()
         folders, desk.changed = desk.changed, set()
         for folder in folders:
@@ -265,31 +277,41 @@ class Follow:
         desk.quiet_since = time.monotonic()
         took = desk.quiet_since - started
         desk.look_at = desk.quiet_since + min(_REST_OF_LOOK * took, _LONGEST_REST_S)
-        if desk.resident.has_closed:
-            self._carry(desk)
 
-    def _carry(self, desk: Desk) -> None:
+    def _carry(self, desks: Sequence[Desk]) -> None:
         """Carry what has been looked at through the urgent stages, and commit what is awaited.
 
         What stands between raw data and that is committed with the other stages: until then, and
         after a kill, the awaited one is ahead of those it reads, which make the same rows again.
+
+        Of several instruments each stage is done behind each other: what it executes is still in
+        the processor's cache then, and so the last one is ready much sooner.
         """
-        resident = desk.resident
-        resident.begin()
-        rest = []
-        for run in resident.raw_runs:
-            self._encode(resident, run.stage.name)
-        for name, run in list(resident.runs.items()):
-            if run.stage.raw_kind or name not in resident.runs:
+        for desk in desks:
+            desk.resident.begin()
+            desk.rest = []
+            for run in desk.resident.raw_runs:
+                self._encode(desk.resident, run.stage.name)
+        for stage in self._chain:
+            if stage.raw_kind:
                 continue
-            if name in resident.urgent:
-                self._go_on_settled()
-                self._advance(desk, run)
-                self._encode(resident, name)
-            else:
-                rest.append(name)
-        desk.rest = rest
-        self._commit(desk, resident.moved(resident.first))
+            for desk in desks:
+                self._carry_on(desk, stage.name)
+        for desk in desks:
+            self._go_on_settled()
+            self._commit(desk, desk.resident.moved(desk.resident.first))
+
+    def _carry_on(self, desk: Desk, name: str) -> None:
+        """Advance a stage now if it is urgent, else later."""
+        resident = desk.resident
+        if name not in resident.runs:
+            return
+        if name in resident.urgent:
+            self._go_on_settled()
+            self._advance(desk, resident.runs[name])
+            self._encode(resident, name)
+        elif desk.rest is not None:
+            desk.rest.append(name)
 
     @staticmethod
     def _encode(resident: Resident, name: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -26,7 +27,7 @@ from pipeline.engine.state import Parts
 from pipeline.errors import StateError
 
 SUFFIX, TEMPORARY = ".parquet", ".parquet.tmp"
-_TRIES = 20
+_TRIES, _AGAIN_S = 20, 0.0005
 _NAME = re.compile(r"\d{12,}-\d{12,}\.parquet")
 
 R = TypeVar("R")
@@ -136,21 +137,29 @@ def use_listed(folder: Path, start: int, end: int, use: Callable[[Path], T]) -> 
     Raises:
         FileNotFoundError: no file holds these rows.
     """
-    name = part_name(start, end)
-    for suffix in ("", ".tmp"):
-        with suppress(FileNotFoundError):
-            return use(folder / (name + suffix))
-    for _ in range(_TRIES):
-        path = holder_of(folder, start, end)
-        if path is None:
-            break
+    for path in holders_of(folder, start, end):
         with suppress(FileNotFoundError):
             return use(path)
-    raise FileNotFoundError(2, "committed rows are gone", str(folder / name))
+    raise FileNotFoundError(2, "committed rows are gone", str(folder / part_name(start, end)))
+
+
+def holders_of(folder: Path, start: int, end: int) -> Iterator[Path]:
+    """Where rows [start, end) may stand, one place after the other, until one is used.
+
+    A folder in which a file is being replaced may be listed with neither of the two.
+    """
+    name = part_name(start, end)
+    for attempt in range(_TRIES):
+        time.sleep(_AGAIN_S * attempt)
+        yield folder / name
+        yield folder / (name + ".tmp")
+        path = holder_of(folder, start, end)
+        if path is not None:
+            yield path
 
 
 def holder_of(folder: Path, start: int, end: int) -> Path | None:
-    """The smallest file that holds rows [start, end) and perhaps more."""
+    """The smallest file that holds rows [start, end) and perhaps more, if one is listed."""
     if not folder.is_dir():
         return None
     spans = ((span_of(path.name), path) for path in folder.iterdir() if is_part(path.name))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import msgspec
 import numpy as np
@@ -175,6 +175,16 @@ class PartsReader:
         self._times.skip(count)
 
 
+_IN_ROWS = {"float": float, "int": int, "bool": bool, "string": str, "list": list[Any]}
+
+
+def _decoder(types: dict[str, str]) -> msgspec.json.Decoder[list[dict[str, Any]]]:
+    """Decodes rows that have these columns, each null or of its type; others are left out."""
+    fields = {name: _IN_ROWS.get(types[name], Any) for name in types}
+    row = TypedDict("row", {"timestamp_utc": str} | {n: t | None for n, t in fields.items()})  # type: ignore[misc]
+    return msgspec.json.Decoder(list[row])
+
+
 class JsonlReader:
     """A JSONL layer. A bar belongs to its last microsecond."""
 
@@ -196,6 +206,7 @@ class JsonlReader:
         types = {column.name: column.dtype for column in layer.columns}
         self._nested = {name for name in columns if types[name] == "list"}
         self._schema = {"ts": pl.Int64} | {name: polars_type(types[name]) for name in columns}
+        self._decoder = _decoder({name: types[name] for name in columns})
         self._next = position
         self._starts = np.zeros(0, np.int64)
         self._times = np.zeros(0, np.int64)
@@ -226,9 +237,11 @@ class JsonlReader:
             raise StateError(f"{self._path}: no whole line behind byte {self._next}")
         lines = data.splitlines(keepends=True)
         sizes = np.fromiter(map(len, lines), np.int64, len(lines))
-        rows = msgspec.json.decode(b"[" + b",".join(lines) + b"]")
-        if lacking := self._schema.keys() - {"ts"} - rows[0].keys():
-            raise StateError(f"{self._path}: the row at byte {self._next} has no {min(lacking)}")
+        try:
+            rows = self._decoder.decode(b"[" + b",".join(lines) + b"]")
+        except msgspec.DecodeError as error:
+            where = f"{self._path}: bytes {self._next} to {self._next + len(data)}"
+            raise StateError(f"{where} are damaged: {error}") from error
         for row in rows:
             row["ts"] = microseconds(row["timestamp_utc"])
             for name in self._nested:

@@ -27,7 +27,11 @@ from pipeline.stage import Kept
 
 C = TypeVar("C", bound=msgspec.Struct)
 
-SCHEMA = 1
+SCHEMA = 2
+"""Since 2 rows of a Parquet layer may stand in pieces, which older versions would delete.
+
+A state that was made before stays as it is, and so do its layers.
+"""
 _NEW_GENERATIONS = 2
 _DEPTH = len(("file", "market", "exchange", "stage", "state"))
 _HEAD = b'{"crc32":"%08x","state":'

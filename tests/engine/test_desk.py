@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,24 +55,52 @@ def follow(tmp_path: Path, each: list[Desk]) -> Follow:
 def test_who_asked_first_is_looked_at_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever their order among themselves; with a commit the round is over."""
+    """Whatever their order among themselves; those that have closed go on together."""
     each = [desk(name) for name in "ABC"]
     for one, at in zip(each, (3.0, 1.0, 2.0), strict=True):
         one.ask({Path(one.instrument.inst_id, "trades")}, at)
-    looked = []
+    looked, carried = [], []
 
     def look(_follow: Follow, one: Desk) -> None:
         looked.append(one.instrument.inst_id)
         one.changed = set()
-        if one is each[2]:
-            one.phase = Phase.COMMITTING
+        one.resident.has_closed = one is not each[2]  # type: ignore[misc]
+
+    def carry(_follow: Follow, some: list[Desk]) -> None:
+        carried.append([one.instrument.inst_id for one in some])
 
     monkeypatch.setattr(Follow, "_look", look)
+    monkeypatch.setattr(Follow, "_carry", carry)
     made = follow(tmp_path, each)
-    made._serve(100.0)
-    assert looked == ["B", "C"]
-    made._serve(100.0)
-    assert looked == ["B", "C", "A"]
+    made._serve(time.monotonic())
+    assert (looked, carried) == (["B", "C", "A"], [["B", "A"]])
+
+
+def test_who_has_closed_does_not_wait_long_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those are looked at in the next round."""
+    each = [desk(name) for name in "AB"]
+    for one in each:
+        one.ask({Path(one.instrument.inst_id, "trades")}, 0.0)
+    carried = []
+
+    def look(_follow: Follow, one: Desk) -> None:
+        one.changed = set()
+        one.resident.has_closed = True  # type: ignore[misc]
+
+    def carry(_follow: Follow, some: list[Desk]) -> None:
+        carried.append([one.instrument.inst_id for one in some])
+        for one in some:
+            one.resident.has_closed = False  # type: ignore[misc]
+
+    monkeypatch.setattr(Follow, "_look", look)
+    monkeypatch.setattr(Follow, "_carry", carry)
+    made = follow(tmp_path, each)
+    began_long_ago = time.monotonic() - 1.0
+    made._serve(began_long_ago)
+    made._serve(time.monotonic())
+    assert carried == [["A"], ["B"]]
 
 
 def test_the_rest_waits_while_an_urgent_commit_is_on_its_way(

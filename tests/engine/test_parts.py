@@ -10,9 +10,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from pipeline.engine import parts
 from pipeline.engine.codecs import FrameCodec
 from pipeline.engine.disk import Unsynced
-from pipeline.engine.parts import PartsOutput, names, part_name, read_rows, to_bytes
+from pipeline.engine.parts import (
+    PartsOutput,
+    names,
+    part_name,
+    read_listed,
+    read_rows,
+    to_bytes,
+)
 from pipeline.engine.state import Parts
 from pipeline.errors import StateError
 
@@ -194,6 +202,26 @@ def test_whoever_holds_an_older_state_finds_its_rows(before: int, tmp_path: Path
         for first in (0, before // 2, before - 1):
             found = list(read_rows(folder, listing, first, FrameCodec(), None))
             assert pl.concat([frame for frame, _ in found]).equals(rows(first, before)), after
+
+
+def test_a_folder_that_is_listed_while_a_file_is_replaced_is_listed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system may show neither the old file nor the new one; gone is what stays away."""
+    batch(tmp_path, 14)
+    shown = parts.holder_of
+    answers: list[bool] = []
+
+    def listed(folder: Path, start: int, end: int) -> Path | None:
+        answers.append(len(answers) > 2)
+        return shown(folder, start, end) if answers[-1] else None
+
+    monkeypatch.setattr(parts, "holder_of", listed)
+    assert read_listed(tmp_path, 8, 9, FrameCodec()).equals(rows(8, 9))
+    assert answers == [False, False, False, True]
+    (tmp_path / part_name(0, 10)).unlink()
+    with pytest.raises(FileNotFoundError, match="gone"):
+        read_listed(tmp_path, 8, 9, FrameCodec())
 
 
 STEPS = [

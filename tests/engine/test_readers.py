@@ -17,6 +17,7 @@ from pipeline.engine.disk import Unsynced
 from pipeline.engine.parts import PartsOutput
 from pipeline.engine.readers import JsonlReader, PartsReader, RowReader, TimedReader
 from pipeline.engine.state import Parts, State
+from pipeline.errors import StateError
 from pipeline.layers import Column, Layer
 from pipeline.stage import BEGINNING_US
 
@@ -161,6 +162,22 @@ def test_bars_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         wanted = START + seen * MINUTE - (0 if reader.exhausted else 1)
         assert reader.complete_us == wanted
     assert reader.frame["n"].to_list() == list(range(10))
+
+
+@pytest.mark.parametrize("wrong", ['"m":1', '"n":2.5', '"n":"2"', '"n":true', '"n":fals'])
+def test_damaged_rows_are_refused(wrong: str, tmp_path: Path) -> None:
+    """Wherever they stand; nothing is made of them that was not written."""
+    path = tmp_path / "bars.jsonl"
+    line = '{"timestamp_utc":"2024-03-05T12:00:00Z",%s}\n'
+    data = "".join(line % each for each in ('"n":1', wrong, '"n":null')).encode()
+    path.write_bytes(data)
+    reader = JsonlReader(path, BARS, state(START, rows={}), len(data), ("n",), 0)
+    with pytest.raises(StateError, match=rf"bars.jsonl: bytes 0 to {len(data)} are damaged"):
+        reader.load()
+    path.write_bytes(data.replace(wrong.encode(), b'"n":2'))
+    whole = JsonlReader(path, BARS, state(START, rows={}), path.stat().st_size, ("n",), 0)
+    whole.load()
+    assert whole.frame["n"].to_list() == [1, 2, None]
 
 
 def test_rows_as_they_come(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def loading(survey: Survey) -> Iterator[Finding]:
             what = f"{name}: {each.warning}"
             yield Finding(Severity.WARNING, "state", where, what, hint)
     yield from tables.loading(survey)
-    known = {*stages.SUMMARY, "tables", "import"}
+    known = {*stages.SUMMARY, "tables", "import", "follow"}
     folder = survey.root / "state"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir() and path.name not in known:
