@@ -242,6 +242,11 @@ class Unsynced:
         """A directory's entries are to be made durable."""
         self._folders[path] = None
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is nothing to make durable."""
+        return not self._files and not self._folders
+
     def settle(self) -> None:
         """Make it durable.
 

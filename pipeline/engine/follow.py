@@ -42,7 +42,7 @@ _REST_OF_LOOK, _LONGEST_REST_S = 3, 0.05
 _GATHERED_S = 0.02
 """Instruments in which a minute has ended are carried on together if they are found so soon."""
 _BUSY_S = 0.25
-_COMMITTERS, _ENCODERS = 4, 2
+_COMMITTERS, _ENCODERS = 8, 2
 _SWITCH_S = 0.0005
 
 
@@ -354,16 +354,22 @@ class Follow:
         """Do what can be done without the disk; others wait for that."""
         try:
             step = next(steps) if error is None else steps.throw(error)
+            while step.is_settled:
+                self._told(job, step)
+                step = next(steps)
         except StopIteration:
             self._committed(job, None)
             return
         except (MovedError, FlowvaultError) as refused:
             self._committed(job, refused)
             return
+        self._told(job, step)
+        self._after(step, lambda error: self._go_on_committing(job, steps, error))
+
+    def _told(self, job: _Job, step: Unsettled) -> None:
+        """Tell that a commit is durable when it has come so far."""
         if step.is_durable:
             self._listener.committed(job.desk.sum_up(job.runs, time.time_ns()))
-
-        self._after(step, lambda error: self._go_on_committing(job, steps, error))
 
     def _committed(self, job: _Job, error: Exception | None) -> None:
         desk, now = job.desk, time.monotonic()

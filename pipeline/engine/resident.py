@@ -244,6 +244,10 @@ class Unsettled(Protocol):
 
     is_durable: bool
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is nothing to wait for."""
+
     def settle(self) -> None:
         """Wait for it."""
 
@@ -256,6 +260,11 @@ class Encoding:
     def __init__(self, runs: Sequence[StageRun]) -> None:
         self._encoded = [future for run in runs for future in run.encode()]
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all have been."""
+        return all(each.done() for each in self._encoded)
+
     def settle(self) -> None:
         """Wait."""
         wait(self._encoded)
@@ -264,7 +273,7 @@ class Encoding:
 class Pause:
     """A short while."""
 
-    is_durable = False
+    is_durable = is_settled = False
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
