@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,7 @@ import msgspec  # noqa: E402
 
 from pipeline import stages  # noqa: E402
 from pipeline.cli.follow_events import Apart  # noqa: E402
+from pipeline.engine.disk import write_all  # noqa: E402
 from pipeline.engine.follow import Follow  # noqa: E402
 from pipeline.engine.told import Failed, Task, Teller, line  # noqa: E402
 from pipeline.errors import FlowvaultError, disk_errors  # noqa: E402
@@ -112,13 +114,7 @@ def _own_stdout() -> Callable[[bytes], None]:
     sys.stdout.flush()
     own = os.dup(1)
     os.dup2(2, 1)
-
-    def write(data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(own, view) :]
-
-    return write
+    return partial(write_all, own)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pipeline.engine import state as states
 from pipeline.engine.codecs import polars_type
 from pipeline.engine.documents import day_of_document, documents_in
 from pipeline.engine.lock import holder_lives
-from pipeline.engine.parts import holders_of, names, part_name, span_of
+from pipeline.engine.parts import names, part_name, places_of, span_of
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.reader import length_in
 from pipeline.engine.runner import read_state
@@ -239,7 +239,7 @@ class Snapshot:
 
     def _path_of(self, start: int, end: int) -> Path:
         """The file of these rows, or one with more of them that has taken its place."""
-        for path in holders_of(self._folder, start, end):
+        for path in places_of(self._folder, start, end):
             if path.exists():
                 return path
             self.check()

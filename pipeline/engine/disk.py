@@ -36,11 +36,16 @@ def write_at(path: Path, offset: int, data: bytes | memoryview) -> None:
     handle = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o644)
     try:
         os.lseek(handle, offset, os.SEEK_SET)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(handle, view) :]
+        write_all(handle, data)
     finally:
         os.close(handle)
+
+
+def write_all(handle: int, data: bytes | memoryview) -> None:
+    """Write bytes to an open file, in as many turns as the system wants."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
 
 
 def write_past_cache(path: Path, offset: int, data: memoryview) -> None:
@@ -85,11 +90,10 @@ def write_end(path: Path, offset: int, data: bytes) -> int:
     try:
         if offset:
             os.lseek(handle, offset, os.SEEK_SET)
-        written = os.write(handle, data)
-        while written < len(data):
-            written += os.write(handle, data[written:])
-        if os.fstat(handle).st_size != offset + written:
-            os.ftruncate(handle, offset + written)
+        write_all(handle, data)
+        end = offset + len(data)
+        if os.fstat(handle).st_size != end:
+            os.ftruncate(handle, end)
     except BaseException:
         os.close(handle)
         raise
@@ -192,15 +196,13 @@ def sync_path(path: Path, root: Path) -> None:
         sync_dir(path)
 
 
-def write_new(path: Path, data: bytes) -> None:
-    """Write a whole new file that the caller syncs, then renames into place."""
-    os.close(write_end(path, 0, data))
-
-
 def write_whole(path: Path, data: bytes) -> None:
     """Write and sync a whole new file; the caller renames it into place."""
-    write_new(path, data)
-    sync(path)
+    handle = write_end(path, 0, data)
+    try:
+        sync(path, handle)
+    finally:
+        os.close(handle)
 
 
 class Unsynced:

@@ -137,13 +137,13 @@ def use_listed(folder: Path, start: int, end: int, use: Callable[[Path], T]) -> 
     Raises:
         FileNotFoundError: no file holds these rows.
     """
-    for path in holders_of(folder, start, end):
+    for path in places_of(folder, start, end):
         with suppress(FileNotFoundError):
             return use(path)
     raise FileNotFoundError(2, "committed rows are gone", str(folder / part_name(start, end)))
 
 
-def holders_of(folder: Path, start: int, end: int) -> Iterator[Path]:
+def places_of(folder: Path, start: int, end: int) -> Iterator[Path]:
     """Where rows [start, end) may stand, one place after the other, until one is used.
 
     A folder in which a file is being replaced may be listed with neither of the two.
@@ -153,12 +153,12 @@ def holders_of(folder: Path, start: int, end: int) -> Iterator[Path]:
         time.sleep(_AGAIN_S * attempt)
         yield folder / name
         yield folder / (name + ".tmp")
-        path = holder_of(folder, start, end)
+        path = file_with(folder, start, end)
         if path is not None:
             yield path
 
 
-def holder_of(folder: Path, start: int, end: int) -> Path | None:
+def file_with(folder: Path, start: int, end: int) -> Path | None:
     """The smallest file that holds rows [start, end) and perhaps more, if one is listed."""
     if not folder.is_dir():
         return None

@@ -9,6 +9,7 @@ the next state of the layer; what the stage above holds in memory it takes from 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
@@ -178,9 +179,10 @@ class PartsReader:
 _IN_ROWS = {"float": float, "int": int, "bool": bool, "string": str, "list": list[Any]}
 
 
-def _decoder(types: dict[str, str]) -> msgspec.json.Decoder[list[dict[str, Any]]]:
+@cache
+def _decoder(columns: tuple[tuple[str, str], ...]) -> msgspec.json.Decoder[list[dict[str, Any]]]:
     """Decodes rows that have these columns, each null or of its type; others are left out."""
-    fields = {name: _IN_ROWS.get(types[name], Any) for name in types}
+    fields = {name: _IN_ROWS.get(dtype, Any) for name, dtype in columns}
     row = TypedDict("row", {"timestamp_utc": str} | {n: t | None for n, t in fields.items()})  # type: ignore[misc]
     return msgspec.json.Decoder(list[row])
 
@@ -206,7 +208,7 @@ class JsonlReader:
         types = {column.name: column.dtype for column in layer.columns}
         self._nested = {name for name in columns if types[name] == "list"}
         self._schema = {"ts": pl.Int64} | {name: polars_type(types[name]) for name in columns}
-        self._decoder = _decoder({name: types[name] for name in columns})
+        self._decoder = _decoder(tuple((name, types[name]) for name in columns))
         self._next = position
         self._starts = np.zeros(0, np.int64)
         self._times = np.zeros(0, np.int64)

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -166,6 +168,19 @@ def test_a_lock_is_no_link(tmp_path: Path) -> None:
     assert other.read_bytes() == b"precious"
 
 
+@contextmanager
+def held_by_another(path: Path, code: str, said: bytes) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs some code, and holds the lock once it has said something."""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == said
+        with pytest.raises(LockedError, match=f"process {other.pid} "), lock.hold(path, "x"):
+            pytest.fail("two holders")
+        yield other
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
 def test_a_forked_process_holds_nothing(tmp_path: Path) -> None:
     """It does not let go of its parent's lock, nor keep it when the parent was killed."""
@@ -177,13 +192,7 @@ def test_a_forked_process_holds_nothing(tmp_path: Path) -> None:
         "    if parent: sys.stdin.readline()\n"
         "if not parent: print('left', flush=True); sys.stdin.readline()\n"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"left\n"
-        with pytest.raises(LockedError, match=f"process {other.pid} "), lock.hold(path, "x"):
-            pytest.fail("two holders")
+    with held_by_another(path, code, b"left\n") as other:
         other.kill()
         other.wait()
         with lock.hold(path, "x") as is_left:
@@ -199,13 +208,7 @@ def test_a_dead_holders_lock_is_free(tmp_path: Path) -> None:
         f"with lock.hold(Path({str(path)!r}), 'x'):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"held\n"
-        with pytest.raises(LockedError, match=f"process {other.pid} "), lock.hold(path, "x"):
-            pytest.fail("two holders")
+    with held_by_another(path, code, b"held\n") as other:
         other.kill()
     holder = lock.holder_of(path)
     assert holder is not None

@@ -209,14 +209,14 @@ def test_a_folder_that_is_listed_while_a_file_is_replaced_is_listed_again(
 ) -> None:
     """The system may show neither the old file nor the new one; gone is what stays away."""
     batch(tmp_path, 14)
-    shown = parts.holder_of
+    shown = parts.file_with
     answers: list[bool] = []
 
     def listed(folder: Path, start: int, end: int) -> Path | None:
         answers.append(len(answers) > 2)
         return shown(folder, start, end) if answers[-1] else None
 
-    monkeypatch.setattr(parts, "holder_of", listed)
+    monkeypatch.setattr(parts, "file_with", listed)
     assert read_listed(tmp_path, 8, 9, FrameCodec()).equals(rows(8, 9))
     assert answers == [False, False, False, True]
     (tmp_path / part_name(0, 10)).unlink()

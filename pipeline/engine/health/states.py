@@ -13,7 +13,7 @@ from pipeline.engine.health import tables
 from pipeline.engine.health.finding import Finding, Severity, amount, duration
 from pipeline.engine.health.survey import Loaded, Survey
 from pipeline.engine.leftovers import is_busy, leftovers, stages_of, waiting_swap
-from pipeline.engine.parts import holder_of, names
+from pipeline.engine.parts import file_with, names
 from pipeline.errors import FlowvaultError
 from pipeline.instrument import contract_of
 
@@ -145,7 +145,7 @@ def _lost(survey: Survey, each: Loaded) -> Iterator[Path]:
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         for name, start, end in names(parts):
             # a run may be putting one with more rows in its place
-            if not {name, f"{name}.tmp"} & there and holder_of(folder, start, end) is None:
+            if not {name, f"{name}.tmp"} & there and file_with(folder, start, end) is None:
                 yield folder / name
 
 
