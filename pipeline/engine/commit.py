@@ -3,8 +3,8 @@
 Output files and new states are written, then made durable together. Only then do the states take
 their places: first those of stages that read raw data, durably, then the others in the order in
 which they read each other. So no state, whatever a power cut leaves of the rest, speaks of rows
-that are not there, and none stands on a raw line that is not remembered as read. A stage that is
-ahead of the one it reads waits until that has made the same rows again.
+that are not there, and none stands on a raw line that is neither remembered as read nor durable. A
+stage that is ahead of the one it reads waits until that has made the same rows again.
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ if TYPE_CHECKING:
     from pipeline.engine.runner import StageRun
 
 
-def waves(runs: Sequence[StageRun]) -> Generator[Unsynced]:
+def waves(runs: Sequence[StageRun], raw: Sequence[StageRun] = ()) -> Generator[Unsynced]:
     """Commit what these runs have folded; what is yielded must be settled before going on.
 
     When one is yielded that says so the commit is durable; what is left is to give files the
     names that the states know them by.
 
-    A run stands behind those it reads, and every stage above that reads raw data and has folded
-    more than it has committed must be among them.
+    Args:
+        runs: each behind those it reads.
+        raw: stages above them that read raw data, have folded more than they have committed, and
+            are not among them. What they have read is made durable instead.
 
     Raises:
         OSError: some of it was not committed; go on from what is on disk.
     """
     with Unsynced() as unsynced:
+        for run in raw:
+            run.sync_raw(unsynced)
         for run in runs:
             run.write(unsynced)
         yield unsynced

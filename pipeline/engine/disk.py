@@ -112,6 +112,28 @@ def sync(path: Path, handle: int | None = None) -> None:
         os.close(handle)
 
 
+def open_to_sync(path: Path) -> int:
+    """Open a file that somebody else writes, to make durable what can be read in it.
+
+    Raises:
+        OSError: it is gone, or may not be opened so (Windows asks for the right to write).
+    """
+    return os.open(path, (os.O_RDWR if _WINDOWS else os.O_RDONLY) | _BINARY)
+
+
+def can_sync(path: Path) -> bool:
+    """Whether a file that somebody else writes can be made durable from here."""
+    try:
+        handle = open_to_sync(path)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError:
+        return False
+    return True
+
+
 def sync_dir(path: Path) -> None:
     """Make a directory's entries durable (Windows has no such call and does not need it)."""
     if _WINDOWS:
@@ -239,6 +261,17 @@ class Unsynced:
     def file(self, path: Path) -> None:
         """A file's content is to be made durable."""
         self._files.setdefault(path, None)
+
+    def of_another(self, path: Path, size: int) -> None:
+        """The same of one that another process writes, where so many bytes were seen.
+
+        Raises:
+            FileNotFoundError: it is gone, or they are.
+        """
+        handle = open_to_sync(path)
+        self._files[path] = handle
+        if os.fstat(handle).st_size < size:
+            raise FileNotFoundError(errno.ENOENT, "bytes that were there are gone", str(path))
 
     def folder(self, path: Path) -> None:
         """A directory's entries are to be made durable."""

@@ -38,7 +38,7 @@ class Resident:
         runs: by name, in the order in which they read each other.
         urgent: the names of those that a stage named as urgent needs, directly or not, and it.
         first: those of them that are committed first: the stages named, and those that read raw
-            data, which everything else can be made from again.
+            files which cannot be made durable from here. From raw data all else is made again.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Resident:
         self.first = frozenset(
             name
             for name in self.urgent
-            if name in self._asked_urgent or self.runs[name].stage.raw_kind
+            if name in self._asked_urgent or not self.runs[name].can_sync_raw
         )
         return errors
 
@@ -197,7 +197,7 @@ class Resident:
         return all(run.is_current() for run in self.runs.values())
 
     def committing(self, moved: Sequence[StageRun]) -> Generator[Unsettled]:
-        """Commit stages, with all of those that read raw data and have moved above them.
+        """Commit stages.
 
         What is yielded must be settled, in any thread, before going on. When one is yielded that
         says so the commit is durable.
@@ -216,7 +216,12 @@ class Resident:
             if not self.is_current():
                 raise MovedError
             yield encoding
-            yield from waves(moved)
+            above = self._above([run.stage.name for run in moved])
+            raw = [run for run in self.raw_runs if run.stage.name in above and run not in moved]
+            try:
+                yield from waves(moved, raw)
+            except FileNotFoundError as error:  # a raw file may have another name by now
+                raise MovedError from error
 
     @staticmethod
     def _has_locked(run: StageRun, held: ExitStack, until: float) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from pipeline import stages, tables
-from pipeline.engine import lock
+from pipeline.engine import disk, lock
 from pipeline.engine import state as states
 from pipeline.engine.ahead import THREADS
 from pipeline.engine.commit import commit
@@ -236,6 +236,26 @@ class StageRun:
                 self.stage, self.instrument, self.vault.paths, self.state, self.hint
             )
         return self._feed
+
+    @property
+    def can_sync_raw(self) -> bool:
+        """Whether the newest of the raw files it reads, if any, can be made durable from here."""
+        marks = self.state.raw.get(self.stage.raw_kind or "", [])
+        return all(disk.can_sync(self.feed.folder / mark.name) for mark in marks[-1:])
+
+    def sync_raw(self, unsynced: Unsynced) -> None:
+        """Have made durable what has been read from raw files and is not committed as read.
+
+        Raises:
+            FileNotFoundError: a file is not as it was; see `feed` when it is read again.
+        """
+        known, _, _ = self._committed
+        names, places = {name for _, name, *_ in known}, {(name, at) for _, name, at, *_ in known}
+        for mark in self.state.raw.get(self.stage.raw_kind or "", []):
+            if (mark.name, mark.offset) not in places:
+                unsynced.of_another(self.feed.folder / mark.name, mark.size)
+            if mark.name not in names:
+                unsynced.folder(self.feed.folder)
 
     def encode(self) -> list[Future[bytes]]:
         """Begin to make the bytes of files that the next commit will write."""

@@ -18,7 +18,8 @@ systems but allowed by POSIX:
 - After an fsync that failed, the bytes it should have saved are gone from the disk's point of
   view although reading still shows them: no later fsync brings them back, only writing them
   again does.
-- What is durable stays. Raw files are the collector's and are not touched.
+- What is durable stays. Raw files are the collector's and are not touched, unless a recorder is
+  told to note what happens to them too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import errno
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -234,13 +235,14 @@ Hook = Callable[[int, Op], None]
 class Recorder:
     """Notes every change of one vault that goes through `os`."""
 
-    def __init__(self, vault: Path) -> None:
+    def __init__(self, vault: Path, tops: Sequence[str] = TOPS) -> None:
         self.root = str(vault)
+        self.tops = tops
         self.ops: list[Op] = []
         self.hook: Hook | None = None
         self.count = 0
         self.is_dead = False
-        self.start: Image = snapshot(vault)
+        self.start: Image = snapshot(vault, tops)
         self._lock = threading.RLock()
         self._jobs: list[Future[Any]] = []
         self._real: dict[str, Any] = {}
@@ -295,7 +297,7 @@ class Recorder:
                 image[path] = contents(file.durable, [(op, "kept", 0) for op, _ in file.pending])
             else:
                 image[path] = None
-        real = snapshot(Path(self.root))
+        real = snapshot(Path(self.root), self.tops)
         assert image == real, sorted(
             path for path in {*image, *real} if image.get(path, b"?") != real.get(path, b"?")
         )
@@ -311,7 +313,7 @@ class Recorder:
         if not text.startswith(self.root + "/"):
             return None
         below = text[len(self.root) + 1 :]
-        if below.split("/", 1)[0] not in TOPS or below.endswith(".lock"):
+        if below.split("/", 1)[0] not in self.tops or below.endswith(".lock"):
             return None
         return below
 
@@ -460,10 +462,10 @@ class Recorder:
         )
 
 
-def snapshot(vault: Path) -> Image:
+def snapshot(vault: Path, tops: Sequence[str] = TOPS) -> Image:
     """What is below the recorded folders now."""
     found: Image = {}
-    for top in TOPS:
+    for top in tops:
         for folder, _, names in os.walk(vault / top):
             found[Path(folder).relative_to(vault).as_posix()] = None
             for name in names:
