@@ -28,6 +28,8 @@ from pipeline.engine.state import RowMark, State
 from pipeline.instrument import Instrument
 from pipeline.stage import BEGINNING_US, Input, Joined
 
+_LOADED_AHEAD_US = 3_600_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -120,6 +122,19 @@ class Join:
         """Load the rows that the next windows are going to look back on."""
         self._extend()
         if self.grid_us or len(self.inputs) > 1:
+            for reader in self._readers.values():
+                while not reader.exhausted:
+                    reader.load()
+
+    def keep_up(self) -> None:
+        """Load what has come since, although no window is complete with it.
+
+        It may have to be read from files later. There is little, or else an input is behind the
+        others and it may be long until it is asked for.
+        """
+        reach = [self.above[each.layer].watermark_us for each in self.inputs]
+        furthest = max((at for at in reach if at is not None), default=BEGINNING_US)
+        if self.grid_us and self.start_us and furthest - self.start_us <= _LOADED_AHEAD_US:
             for reader in self._readers.values():
                 while not reader.exhausted:
                     reader.load()

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -220,7 +221,7 @@ class PartsOutput(Generic[R]):
         self._codec = codec
         self._tail: R | None = None
         self._tail_start = committed.rows
-        self._full: dict[int, R] = {}
+        self._full: dict[int, tuple[int, R]] = {}
         self._new: list[str] = []
         self._encoder = encoder
         self._encoded: dict[tuple[int, int], Future[bytes]] = {}
@@ -276,9 +277,9 @@ class PartsOutput(Generic[R]):
         start, end = self._tail_start, self.rows + height
         full = end // self.part_rows * self.part_rows
         for part in range(start // self.part_rows * self.part_rows, full, self.part_rows):
-            if part < start:
-                both, start = self._codec.join(self._pieces_on_disk(part, start), both), part
-            self._fill(part, self._codec.slice(both, part - start, self.part_rows))
+            first = max(part, start)
+            rest = self._codec.slice(both, first - start, part + self.part_rows - first)
+            self._fill(part, first, rest)
         self._tail_start = max(start, full)
         if full > start:
             both = self._codec.slice(both, full - start, end - full)
@@ -300,15 +301,22 @@ class PartsOutput(Generic[R]):
             raise StateError(f"{self.folder}: rows {start} to {end} are in no file")
         return found
 
-    def _fill(self, start: int, part: R) -> None:
-        """Take a file that is full."""
+    def _fill(self, start: int, first: int, rest: R) -> None:
+        """Take a file that is full: its rows from `first` on, behind those of committed pieces."""
         if self._encoder is not None:
-            self._full[start] = part
+            self._full[start] = first, rest
             return
+        part = self._whole(start, first, rest)
         # it is written while the next rows are being computed
         if self._writer is None:
             self._writer = ThreadPoolExecutor(1, thread_name_prefix="parts")
         self._writing.append(self._writer.submit(self._write_full, start, part))
+
+    def _whole(self, start: int, first: int, rest: R) -> R:
+        """The rows of a full file."""
+        if first == start:
+            return rest
+        return self._codec.join(self._pieces_on_disk(start, first), rest)
 
     @property
     def is_dirty(self) -> bool:
@@ -320,34 +328,36 @@ class PartsOutput(Generic[R]):
         if self._encoder is None or not self.is_dirty:
             return []
         before, self._encoded = self._encoded, {}
-        for start, rows in self._unwritten():
-            key = start, self._codec.height(rows)
-            self._encoded[key] = before.get(key) or self._encoder.submit(
-                self._kept_bytes, start, rows
-            )
+        for start, height, make in self._unwritten():
+            key = start, height
+            self._encoded[key] = before.get(key) or self._encoder.submit(make)
         return list(self._encoded.values())
 
     def write(self, unsynced: Unsynced) -> Parts:
         """Write all rows under temporary names; returns what the state shall say."""
         self._wait()
         if self.is_dirty:
-            for start, rows in self._unwritten():
-                made = self._encoded.get((start, self._codec.height(rows)))
-                data = self._bytes(rows) if made is None else made.result()
-                unsynced.write(self._new_file(start, self._codec.height(rows)), 0, data)
+            for start, height, make in self._unwritten():
+                made = self._encoded.get((start, height))
+                data = make() if made is None else made.result()
+                unsynced.write(self._new_file(start, height), 0, data)
             self._full.clear()
             self._encoded.clear()
             unsynced.folder(self.folder)
         return self.listing(self.rows)
 
-    def _unwritten(self) -> list[tuple[int, R]]:
-        """The rows of files that are not written yet, each with the number of its first row."""
-        found = list(self._full.items())
+    def _unwritten(self) -> list[tuple[int, int, Callable[[], bytes]]]:
+        """Files that are not written yet: number of the first row, of rows, and what makes it."""
+        found: list[tuple[int, int, Callable[[], bytes]]] = [
+            (start, self.part_rows, partial(self._full_bytes, start, *held))
+            for start, held in self._full.items()
+        ]
+        make = self._bytes_of_piece if self._encoder is None else self._kept_bytes
         if self._tail is not None:
             first = max(self._tail_start, self.committed)
             for _, start, end in names(self.listing(self.rows), first):
                 piece = self._codec.slice(self._tail, start - self._tail_start, end - start)
-                found.append((start, piece))
+                found.append((start, end - start, partial(make, start, piece)))
         return found
 
     def _wait(self) -> None:
@@ -413,9 +423,9 @@ class PartsOutput(Generic[R]):
         """
         if self._shown is not None and self._shown[0] == (first, end):
             return self._shown[1]
-        start = first // self.part_rows * self.part_rows
-        rows = self._full.get(start)
-        if rows is None and start + self.part_rows > self.rows:
+        part = first // self.part_rows * self.part_rows
+        start, rows = self._full.get(part, (part, None))
+        if rows is None and part + self.part_rows > self.rows:
             rows, start = self._load_tail(), self._tail_start
         if rows is None or first < start:
             return None
@@ -447,6 +457,13 @@ class PartsOutput(Generic[R]):
 
     def _bytes(self, rows: R) -> bytes:
         return to_bytes(*self._codec.to_public(rows))
+
+    def _bytes_of_piece(self, start: int, rows: R) -> bytes:
+        del start
+        return self._bytes(rows)
+
+    def _full_bytes(self, start: int, first: int, rest: R) -> bytes:
+        return self._bytes(self._whole(start, first, rest))
 
     def _kept_bytes(self, start: int, rows: R) -> bytes:
         """The same, with the columns of the file before it used again: few rows are new."""

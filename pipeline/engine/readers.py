@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
@@ -32,7 +33,7 @@ from pipeline.stage import BEGINNING_US
 _JSONL_BYTES = 4 << 20
 _MOST_PIECES = 16
 _FEW_ROWS = 1 << 12
-"""So many are copied sooner than looked up in pieces."""
+"""So many are copied sooner than looked up in pieces; that is a short piece."""
 _NO_TIME = -(2**63)
 
 
@@ -395,7 +396,15 @@ def _behind(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
     if first.height + second.height <= _FEW_ROWS:
         return first.clone().extend(second)
     both = first.vstack(second)
-    return in_one_piece(both) if both.n_chunks() > _MOST_PIECES else both
+    if both.n_chunks() <= _MOST_PIECES:
+        return both
+    # long pieces are left as they are: now and then a few rows would have to wait for all of them
+    lengths = both.to_series(0).chunk_lengths()
+    short = list(takewhile(lambda length: length <= _FEW_ROWS, reversed(lengths)))
+    if len(short) <= _MOST_PIECES:
+        return both
+    start = both.height - sum(short)
+    return both.head(start).vstack(in_one_piece(both.slice(start)))
 
 
 def _microseconds(stamps: pl.Series) -> pl.Series:

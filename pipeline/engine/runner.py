@@ -498,6 +498,8 @@ class StageRun:
             rows = streamed_batches(stage, self.instrument, paths, state, above, held)
         try:
             yield from rows
+            if self.is_kept and self._join is not None:
+                self._join.keep_up()
         except UnknownContractError as error:
             raise unknown_contract(self.instrument, self.vault.root, str(error)) from error
         except (StateError, FileNotFoundError) as error:

@@ -119,6 +119,29 @@ def test_what_is_complete_is_never_told_too_early(tmp_path: Path) -> None:
     assert (never.exhausted, never.complete_us) == (True, BEGINNING_US)
 
 
+def test_long_pieces_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that came in many short pieces lie in few; those that lay together are not moved."""
+    from pipeline.engine import readers
+
+    monkeypatch.setattr(readers, "_FEW_ROWS", 12)
+    monkeypatch.setattr(readers, "_MOST_PIECES", 3)
+    rows = [(START + i * 1000, i) for i in range(400)]
+    write_parts(tmp_path, EVENTS, rows)
+    reader = PartsReader(tmp_path, EVENTS, state(START, rows={"events": 400}), ("n",), 0)
+    before: list[int] = []
+    while not reader.exhausted:
+        reader.load()
+        lengths = reader.frame.to_series(0).chunk_lengths()
+        long = [length for length in lengths if length > 12]
+        assert long[: len(before)] == before
+        assert len(lengths) - len(long) <= 3
+        before = long
+    assert reader.frame.rows() == rows
+    assert len(before) > 10
+    reader.drop(START + 205_000)
+    assert reader.frame.rows() == rows[205:]
+
+
 def test_bars_belong_to_their_last_microsecond(tmp_path: Path) -> None:
     """A bar is in the window that holds its end; the position is the byte of the first needed."""
     path = tmp_path / "bars.jsonl"
