@@ -425,6 +425,9 @@ class PartsOutput(Generic[R]):
             return self._shown[1]
         part = first // self.part_rows * self.part_rows
         start, rows = self._full.get(part, (part, None))
+        if rows is not None and first < start:
+            rows, start = self._whole(part, start, rows), part
+            self._full[part] = part, rows
         if rows is None and part + self.part_rows > self.rows:
             rows, start = self._load_tail(), self._tail_start
         if rows is None or first < start:
