@@ -29,7 +29,8 @@ from rich.table import Table  # noqa: E402
 from pipeline import stages  # noqa: E402
 from pipeline.engine.paths import VaultPaths, find_instruments  # noqa: E402
 from pipeline.engine.rebuild import rebuild_stage  # noqa: E402
-from pipeline.engine.runner import Vault, run_stages  # noqa: E402
+from pipeline.engine.runner import run_stages  # noqa: E402
+from pipeline.engine.vault import Vault  # noqa: E402
 from pipeline.errors import FlowvaultError  # noqa: E402
 from pipeline.instrument import Instrument  # noqa: E402
 from pipeline.settings import FILE  # noqa: E402

@@ -28,7 +28,8 @@ from pipeline import stages  # noqa: E402
 from pipeline.calc.calibration import IC_HORIZONS, Mids, by_second, correlation  # noqa: E402
 from pipeline.calc.cluster_model import SCORES, Trained, label, train  # noqa: E402
 from pipeline.engine.paths import VaultPaths, find_instruments  # noqa: E402
-from pipeline.engine.runner import Vault, run_stages  # noqa: E402
+from pipeline.engine.runner import run_stages  # noqa: E402
+from pipeline.engine.vault import Vault  # noqa: E402
 from pipeline.errors import FlowvaultError  # noqa: E402
 from pipeline.instrument import Instrument  # noqa: E402
 from pipeline.sim import write_market  # noqa: E402

@@ -21,8 +21,8 @@ from pipeline.engine import lock
 from pipeline.engine.crew import Crew, _Worker
 from pipeline.engine.desk import Beat, Committed
 from pipeline.engine.paths import VaultPaths
-from pipeline.engine.runner import Summary
 from pipeline.engine.state import Counts
+from pipeline.engine.summary import Summary
 from pipeline.engine.told import Failed, Teller, Word, line
 from pipeline.errors import DataError, FlowvaultError, LockedError
 from pipeline.instrument import CONTRACTS_FILE, Instrument

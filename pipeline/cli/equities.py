@@ -94,8 +94,8 @@ def run(
     Institutions are a statistical association, not an identification.
     """
     from pipeline.engine.period import Period, answer  # noqa: PLC0415
-    from pipeline.engine.runner import Vault  # noqa: PLC0415
     from pipeline.engine.tables import are_here  # noqa: PLC0415
+    from pipeline.engine.vault import Vault  # noqa: PLC0415
 
     if last < first:
         raise click.UsageError(f"--to {last} is before --from {first}")

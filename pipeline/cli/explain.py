@@ -15,7 +15,7 @@ from pipeline.cli.moment import moment_us
 
 if TYPE_CHECKING:
     from pipeline.engine.explain import Explanation
-    from pipeline.engine.runner import Vault
+    from pipeline.engine.vault import Vault
     from pipeline.instrument import Instrument
 
 _DEFAULTS = ("orderflow", "metrics_daily", "bars")
@@ -67,7 +67,7 @@ def command(
     """
     from pipeline.engine.explain import explain  # noqa: PLC0415
     from pipeline.engine.reader import find_layer  # noqa: PLC0415
-    from pipeline.engine.runner import Vault  # noqa: PLC0415
+    from pipeline.engine.vault import Vault  # noqa: PLC0415
 
     opened = Vault.open(vault)
     asked = None if layer is None else find_layer(layer)

@@ -27,8 +27,8 @@ from pipeline.instrument import Instrument
 
 if TYPE_CHECKING:
     from pipeline.engine.desk import Beat, Committed, Listener
-    from pipeline.engine.runner import Summary
     from pipeline.engine.state import Counts
+    from pipeline.engine.summary import Summary
 
 _SHOWN = ("signals_mtf", "bars_5m")
 """A commit is worth a line when the first of these that is followed has a new row."""
@@ -66,7 +66,7 @@ class Quiet:
 
     def _judge(self, instrument: Instrument, name: str, counts: Counts) -> None:
         """Tell when more than one line in a hundred has been bad since the beginning."""
-        from pipeline.engine.runner import is_too_bad  # noqa: PLC0415
+        from pipeline.engine.summary import is_too_bad  # noqa: PLC0415
 
         key = (instrument, name)
         if stages.load(name).raw_kind is None:

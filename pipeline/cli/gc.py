@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pipeline.engine.consumed import Folder
     from pipeline.engine.leftovers import Leftover
-    from pipeline.engine.runner import Vault
+    from pipeline.engine.vault import Vault
     from pipeline.instrument import Instrument
 
 _MOST_REASONS = 3
@@ -57,7 +57,7 @@ def command(
     """
     from pipeline.engine.consumed import day_before, raw_folders  # noqa: PLC0415
     from pipeline.engine.leftovers import stages_of  # noqa: PLC0415
-    from pipeline.engine.runner import Vault  # noqa: PLC0415
+    from pipeline.engine.vault import Vault  # noqa: PLC0415
 
     del every
     if not vault.is_dir():

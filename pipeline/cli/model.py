@@ -58,7 +58,7 @@ def _models(vault: Path, instrument: Instrument, *, required: bool) -> list[dict
     from pipeline.calc.kmeans import means, rand_index  # noqa: PLC0415
     from pipeline.engine.paths import VaultPaths  # noqa: PLC0415
     from pipeline.engine.reader import last_documents  # noqa: PLC0415
-    from pipeline.engine.runner import read_state  # noqa: PLC0415
+    from pipeline.engine.state import read_state  # noqa: PLC0415
 
     paths, layer = VaultPaths(vault), stages.layers()["model"][0]
     state = read_state(paths.state("clusters", instrument))

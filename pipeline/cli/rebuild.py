@@ -49,7 +49,7 @@ def command(
     the version of a stage or raw files have changed.
     """
     from pipeline.engine.rebuild import rebuild_stage  # noqa: PLC0415
-    from pipeline.engine.runner import Vault  # noqa: PLC0415
+    from pipeline.engine.vault import Vault  # noqa: PLC0415
 
     if stage is not None and stage not in stages.SUMMARY:
         table = _table_of(stage)

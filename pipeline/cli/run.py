@@ -20,8 +20,10 @@ from pipeline.instrument import EQUITIES, Instrument
 if TYPE_CHECKING:
     from pipeline.engine.feeds import Outcome
     from pipeline.engine.paths import VaultPaths
-    from pipeline.engine.runner import Report, Summary, Vault
+    from pipeline.engine.stage_run import Report
     from pipeline.engine.state import Counts
+    from pipeline.engine.summary import Summary
+    from pipeline.engine.vault import Vault
     from pipeline.stage import Stage
 
 _ANY: frozenset[str] = frozenset()
@@ -158,7 +160,7 @@ def run_all(
 ) -> None:
     """Run stages for instruments; print a line for each, exit with the worst status."""
     from pipeline.cli.memory import share_one_heap  # noqa: PLC0415
-    from pipeline.engine.runner import Vault  # noqa: PLC0415
+    from pipeline.engine.vault import Vault  # noqa: PLC0415
 
     share_one_heap()
     vault = Vault.open(root)
@@ -197,7 +199,8 @@ def run_instruments(
 ) -> set[int]:
     """Run stages for instruments; print a line for each; the statuses of what went wrong."""
     from pipeline.engine.presence import applies, lacking  # noqa: PLC0415
-    from pipeline.engine.runner import is_too_bad, run_stages  # noqa: PLC0415
+    from pipeline.engine.runner import run_stages  # noqa: PLC0415
+    from pipeline.engine.summary import is_too_bad  # noqa: PLC0415
 
     statuses: set[int] = set()
     for instrument in instruments:

@@ -67,7 +67,7 @@ def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dic
     """One line per layer of a stage; late, duplicate and bad are counted once, at the first."""
     from pipeline.engine.progress import unread_bytes, waiting  # noqa: PLC0415
     from pipeline.engine.rows import stamp  # noqa: PLC0415
-    from pipeline.engine.runner import read_state  # noqa: PLC0415
+    from pipeline.engine.state import read_state  # noqa: PLC0415
 
     head: dict[str, Any] = {
         "layer": stage.layers[0].name,
@@ -116,7 +116,7 @@ def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dic
 
 
 def _state_of(paths: VaultPaths, layer: str, instrument: Instrument) -> Any:
-    from pipeline.engine.runner import read_state  # noqa: PLC0415
+    from pipeline.engine.state import read_state  # noqa: PLC0415
 
     return read_state(paths.state(stages.owner(layer).name, instrument))
 

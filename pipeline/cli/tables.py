@@ -15,7 +15,8 @@ from pipeline.instrument import EQUITIES
 
 if TYPE_CHECKING:
     from pipeline.engine.feeds import Outcome
-    from pipeline.engine.runner import Report, Vault
+    from pipeline.engine.stage_run import Report
+    from pipeline.engine.vault import Vault
     from pipeline.layers import Layer
     from pipeline.table import Table
 
@@ -35,7 +36,7 @@ def table_command(name: str) -> click.Command:
     @click.pass_obj
     def table(vault: Path, as_json: bool) -> None:
         from pipeline.engine import tables as engine  # noqa: PLC0415
-        from pipeline.engine.runner import Vault  # noqa: PLC0415
+        from pipeline.engine.vault import Vault  # noqa: PLC0415
 
         if not engine.are_here(vault):
             raise nothing_here(vault)
@@ -52,9 +53,9 @@ def table_command(name: str) -> click.Command:
 def rebuild(vault: Path, table: Table[Any], *, as_json: bool) -> None:
     """Make a table again, though nothing has changed, and those made before that read it."""
     from pipeline.engine import tables as engine  # noqa: PLC0415
-    from pipeline.engine.runner import Vault  # noqa: PLC0415
     from pipeline.engine.state import has_run  # noqa: PLC0415
     from pipeline.engine.tablestate import path_of  # noqa: PLC0415
+    from pipeline.engine.vault import Vault  # noqa: PLC0415
 
     if not engine.are_here(vault):
         raise nothing_here(vault)

@@ -130,7 +130,7 @@ def _show(
     """Print rows [start, end) of a layer; of a JSONL layer the last `count` if that is given."""
     from pipeline.engine import reader  # noqa: PLC0415
     from pipeline.engine.paths import VaultPaths  # noqa: PLC0415
-    from pipeline.engine.runner import read_state  # noqa: PLC0415
+    from pipeline.engine.state import read_state  # noqa: PLC0415
 
     layer, stage = stages.layers()[name]
     paths = VaultPaths(vault)

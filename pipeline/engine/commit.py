@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pipeline.engine.disk import Unsynced
 
 if TYPE_CHECKING:
-    from pipeline.engine.runner import StageRun
+    from pipeline.engine.stage_run import StageRun
 
 
 def waves(runs: Sequence[StageRun], raw: Sequence[StageRun] = ()) -> Generator[Unsynced]:

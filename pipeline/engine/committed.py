@@ -25,9 +25,8 @@ from pipeline.engine.lock import holder_lives
 from pipeline.engine.parts import names, part_name, places_of, span_of
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.reader import length_in
-from pipeline.engine.runner import read_state
 from pipeline.engine.seek import Span, line_range, part_range
-from pipeline.engine.state import State
+from pipeline.engine.state import State, read_state
 from pipeline.errors import MissingInputError, StateError, disk_errors
 from pipeline.instrument import Instrument
 from pipeline.layers import HEADER, Layer

@@ -22,8 +22,8 @@ from pipeline.engine.fit import fingerprint, misfit
 from pipeline.engine.leftovers import waiting_swap
 from pipeline.engine.paths import VaultPaths, find_instruments, instruments_of
 from pipeline.engine.rawfiles import DayFile, day_files, day_of
-from pipeline.engine.runner import Vault
 from pipeline.engine.state import NOT_TO_THE_END, FileMark, State
+from pipeline.engine.vault import Vault
 from pipeline.errors import FlowvaultError
 from pipeline.instrument import Instrument, contract_of
 from pipeline.stage import Stage

@@ -13,8 +13,9 @@ from typing import Protocol
 import msgspec
 
 from pipeline.engine.resident import Resident
-from pipeline.engine.runner import StageRun, Summary
+from pipeline.engine.stage_run import StageRun
 from pipeline.engine.state import Counts
+from pipeline.engine.summary import Summary
 from pipeline.errors import FlowvaultError, LockedError
 from pipeline.instrument import Instrument
 

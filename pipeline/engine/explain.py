@@ -18,11 +18,11 @@ from pipeline.engine.part_places import PartPlaces
 from pipeline.engine.places import File, Places
 from pipeline.engine.rawlines import Names, RawLines, Wanted, find_lines, looked_into
 from pipeline.engine.rawrecords import RawFiles
-from pipeline.engine.runner import Vault
 from pipeline.engine.snapshots import replay_of
 from pipeline.engine.spans import Spans, common, merged, total
 from pipeline.engine.state import State
 from pipeline.engine.trace import Ask, Trace
+from pipeline.engine.vault import Vault
 from pipeline.errors import MissingInputError
 from pipeline.instrument import Instrument, contract_of
 from pipeline.layers import Layer

@@ -23,7 +23,9 @@ from pipeline.engine import lock
 from pipeline.engine import state as states
 from pipeline.engine.desk import Beat, Desk, Listener, Phase
 from pipeline.engine.resident import MovedError, Resident, Unsettled
-from pipeline.engine.runner import StageRun, Summary, Vault
+from pipeline.engine.stage_run import StageRun
+from pipeline.engine.summary import Summary
+from pipeline.engine.vault import Vault
 from pipeline.engine.watch import Watch
 from pipeline.errors import FlowvaultError, LockedError
 from pipeline.instrument import CONTRACTS_FILE, Instrument

@@ -11,8 +11,8 @@ import msgspec
 import polars as pl
 
 from pipeline import tables
-from pipeline.engine.runner import Vault
 from pipeline.engine.tables import frame, in_parts, nothing
+from pipeline.engine.vault import Vault
 from pipeline.table import Table
 from pipeline.tables import frames as own
 from pipeline.tables import micro_signals

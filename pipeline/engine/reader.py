@@ -11,8 +11,7 @@ from pipeline.engine.codecs import FrameCodec
 from pipeline.engine.documents import documents_in
 from pipeline.engine.parts import read_rows
 from pipeline.engine.paths import VaultPaths
-from pipeline.engine.runner import read_state
-from pipeline.engine.state import State
+from pipeline.engine.state import State, read_state
 from pipeline.instrument import Instrument
 from pipeline.layers import Layer
 from pipeline.stage import Stage

@@ -15,8 +15,10 @@ from pipeline.calc.ticks import Ticks, join
 from pipeline.engine import disk, lock
 from pipeline.engine import state as states
 from pipeline.engine.rawfiles import day_files
-from pipeline.engine.runner import Report, StageRun, Summary, Vault
+from pipeline.engine.stage_run import Report, StageRun
+from pipeline.engine.summary import Summary
 from pipeline.engine.swap import finish_swap, mark_ready
+from pipeline.engine.vault import Vault
 from pipeline.errors import DataError, DiskError, StateError
 from pipeline.instrument import Instrument
 from pipeline.stage import Stage

@@ -19,7 +19,10 @@ from typing import Any, Protocol
 from pipeline import stages
 from pipeline.engine.commit import waves
 from pipeline.engine.presence import applies, has_data
-from pipeline.engine.runner import StageRun, Summary, Vault, run_stages
+from pipeline.engine.runner import run_stages
+from pipeline.engine.stage_run import StageRun
+from pipeline.engine.summary import Summary
+from pipeline.engine.vault import Vault
 from pipeline.errors import FlowvaultError, LockedError, guarded
 from pipeline.instrument import Instrument
 from pipeline.stage import MINUTE_US, Stage

@@ -12,9 +12,8 @@ from pipeline import stages
 from pipeline.engine.codecs import FrameCodec, polars_type
 from pipeline.engine.parts import names, read_rows
 from pipeline.engine.paths import VaultPaths
-from pipeline.engine.runner import read_state
 from pipeline.engine.shelf import as_it_is, digest_of
-from pipeline.engine.state import Parts
+from pipeline.engine.state import Parts, read_state
 from pipeline.engine.tablestate import SourceMark
 from pipeline.instrument import Instrument
 from pipeline.tables.frames import TAPE_STAGES

@@ -12,6 +12,7 @@ and the folder is synced.
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
@@ -328,3 +329,13 @@ def signature(path: Path) -> tuple[int, int, int] | None:
 @lru_cache(4096)
 def _temporary(path: Path) -> Path:
     return path.with_name(path.name + ".tmp")
+
+
+def read_state(path: Path) -> State | None:
+    """A state as a reader sees it; waits a moment while a rebuild is being swapped in."""
+    for _ in range(200):
+        state, _warning = load(path)
+        if state is None or not state.swapping:
+            return state
+        time.sleep(0.02)
+    return state

@@ -22,10 +22,10 @@ from pipeline.engine import feeds, lock, tablestate
 from pipeline.engine.codecs import polars_type
 from pipeline.engine.feeds import FeedRun, Outcome, Report
 from pipeline.engine.parts import to_bytes
-from pipeline.engine.runner import Vault
 from pipeline.engine.shelf import Shelf, as_it_is, digest_of, parquet_name
 from pipeline.engine.stagelayers import StageLayer
 from pipeline.engine.tablestate import FeedState, Listing, SourceMark, TableState
+from pipeline.engine.vault import Vault
 from pipeline.errors import FlowvaultError, StateError, guarded
 from pipeline.layers import Layer
 from pipeline.table import Frames, Made, Part, Table

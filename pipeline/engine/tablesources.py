@@ -12,10 +12,10 @@ from typing import Any
 
 from pipeline import tables
 from pipeline.engine import feeds, tablestate
-from pipeline.engine.runner import Vault
 from pipeline.engine.stagelayers import StageLayer
 from pipeline.engine.tables import Inputs, fresh_state
 from pipeline.engine.tablestate import FeedState, Listing, SourceMark, TableState
+from pipeline.engine.vault import Vault
 from pipeline.errors import MissingInputError
 from pipeline.table import Feed, Table
 from pipeline.tables.frames import TAPE_STAGES

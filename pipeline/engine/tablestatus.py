@@ -7,9 +7,9 @@ from typing import Any
 
 from pipeline import tables
 from pipeline.engine import feeds, tablestate
-from pipeline.engine.runner import Vault
 from pipeline.engine.tables import Inputs, fresh_state, is_made_of
 from pipeline.engine.tablestate import FeedState, TableState
+from pipeline.engine.vault import Vault
 from pipeline.errors import FlowvaultError
 from pipeline.table import Feed, Table
 

@@ -14,7 +14,7 @@ import msgspec
 
 from pipeline import errors
 from pipeline.engine.desk import Beat, Committed, Listener
-from pipeline.engine.runner import Summary
+from pipeline.engine.summary import Summary
 from pipeline.errors import FlowvaultError
 from pipeline.instrument import Instrument
 

@@ -13,9 +13,9 @@ from pipeline.engine.line_places import LinePlaces
 from pipeline.engine.part_places import PartPlaces
 from pipeline.engine.places import DocumentPlaces, Places
 from pipeline.engine.reader import length_in
-from pipeline.engine.runner import Vault, read_state
 from pipeline.engine.spans import Spans, merged, without
-from pipeline.engine.state import State
+from pipeline.engine.state import State, read_state
+from pipeline.engine.vault import Vault
 from pipeline.instrument import Instrument
 from pipeline.layers import Layer
 from pipeline.reach import RAW, Reach

@@ -23,8 +23,7 @@ from pipeline.engine.parts import names, read_listed
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.reader import length_in, lines_between
 from pipeline.engine.rows import stamp
-from pipeline.engine.runner import read_state
-from pipeline.engine.state import State
+from pipeline.engine.state import State, read_state
 from pipeline.errors import StateError
 from pipeline.instrument import Instrument
 from pipeline.layers import Layer

@@ -19,7 +19,9 @@ from pipeline import stages
 from pipeline.engine.committed import Committed
 from pipeline.engine.paths import MARKETS
 from pipeline.engine.presence import applies
-from pipeline.engine.runner import Summary, Vault, is_too_bad, run_stages
+from pipeline.engine.runner import run_stages
+from pipeline.engine.summary import Summary, is_too_bad
+from pipeline.engine.vault import Vault
 from pipeline.errors import FlowvaultError, UsageError, disk_errors
 from pipeline.frames.given import KINDS, Written, as_polars, raw_records, write_lines
 from pipeline.instrument import Instrument, packaged_table

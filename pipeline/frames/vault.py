@@ -132,8 +132,8 @@ class Vault:
         """
         import polars as pl  # noqa: PLC0415
 
-        from pipeline.engine.runner import read_state  # noqa: PLC0415
         from pipeline.engine.seek import moment  # noqa: PLC0415
+        from pipeline.engine.state import read_state  # noqa: PLC0415
 
         found: list[dict[str, Any]] = []
         for stage in stages.all_stages():

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import stages
-from pipeline.engine.runner import Vault, run_stages
+from pipeline.engine.runner import run_stages
+from pipeline.engine.vault import Vault
 from pipeline.errors import FlowvaultError
 from pipeline.instrument import Instrument
 from pipeline.stage import Stage

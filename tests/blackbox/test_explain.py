@@ -20,7 +20,7 @@ import pytest
 
 from pipeline import stages
 from pipeline.engine.explain import Explanation, Source, explain
-from pipeline.engine.runner import Vault
+from pipeline.engine.vault import Vault
 from pipeline.instrument import Instrument as Where
 from pipeline.sim import write_market
 from tests.oracle.raw import Instrument

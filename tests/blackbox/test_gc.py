@@ -21,7 +21,9 @@ from pipeline.engine import state as states
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.presence import applies
 from pipeline.engine.rebuild import rebuild_stage
-from pipeline.engine.runner import Summary, Vault, run_stages
+from pipeline.engine.runner import run_stages
+from pipeline.engine.summary import Summary
+from pipeline.engine.vault import Vault
 from pipeline.instrument import Instrument
 from tests.inprocess import Outcome, command
 from tests.laws.world import unsynced

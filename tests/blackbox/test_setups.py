@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from pipeline import stages
-from pipeline.engine.runner import Summary, Vault, run_stages
+from pipeline.engine.runner import run_stages
+from pipeline.engine.summary import Summary
+from pipeline.engine.vault import Vault
 from pipeline.instrument import Instrument
 
 from .conftest import MakeVault, Product

@@ -15,7 +15,7 @@ import pytest
 from pipeline import stages
 from pipeline.engine import sql
 from pipeline.engine.reader import committed_length
-from pipeline.engine.runner import read_state
+from pipeline.engine.state import read_state
 from pipeline.errors import MissingInputError
 from pipeline.instrument import Instrument as Where
 from pipeline.sim import write_market

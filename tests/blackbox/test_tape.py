@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.cli.main import cli
-from pipeline.engine.runner import Summary
+from pipeline.engine.summary import Summary
 from pipeline.errors import FlowvaultError
 from tests.laws.feedstock import Mix, Stock
 from tests.laws.tape import TAPE, make_tape

@@ -13,7 +13,8 @@ import pytest
 from pipeline import stages
 from pipeline.calc.day_measures import slope
 from pipeline.calc.ols import correlation
-from pipeline.engine.runner import Vault, run_stages
+from pipeline.engine.runner import run_stages
+from pipeline.engine.vault import Vault
 from pipeline.errors import DataError, FlowvaultError
 from tests.laws.tape import TAPE
 from tests.laws.world import World, unsynced

@@ -16,7 +16,7 @@ import polars as pl
 from pipeline import tables
 from pipeline.engine import tables as engine
 from pipeline.engine.feeds import Outcome
-from pipeline.engine.runner import Vault
+from pipeline.engine.vault import Vault
 from pipeline.errors import FlowvaultError
 from pipeline.instrument import packaged_table
 from pipeline.layers import Column, Layer

@@ -11,7 +11,10 @@ import pytest
 from pipeline import stages
 from pipeline.engine import runner
 from pipeline.engine.ahead import THREADS
-from pipeline.engine.runner import Summary, Vault, run_stages
+from pipeline.engine.runner import run_stages
+from pipeline.engine.state import read_state
+from pipeline.engine.summary import Summary
+from pipeline.engine.vault import Vault
 from pipeline.instrument import Instrument
 from pipeline.sim import write_market
 
@@ -65,6 +68,6 @@ def test_one_that_is_interrupted_stops_the_other(
     with pytest.raises(KeyboardInterrupt):
         list(run_stages(vault, CHAIN, SIM))
     assert stopped == ["book"]
-    state = runner.read_state(vault.paths.state("book", SIM))
+    state = read_state(vault.paths.state("book", SIM))
     assert state is not None
     assert state.counts.rows_out > 0

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline import tables
 from pipeline.engine import tables as engine
-from pipeline.engine.runner import Vault
+from pipeline.engine.vault import Vault
 from pipeline.equities import mapping
 from pipeline.errors import FlowvaultError
 from pipeline.tables import frames as own

@@ -20,7 +20,7 @@ from pipeline import tables
 from pipeline.engine import sql
 from pipeline.engine import tables as engine
 from pipeline.engine.codecs import polars_type
-from pipeline.engine.runner import Vault
+from pipeline.engine.vault import Vault
 from pipeline.errors import MissingInputError
 from pipeline.table import Made
 

@@ -13,7 +13,8 @@ import pytest
 from pipeline import stages
 from pipeline.engine import parts
 from pipeline.engine.resident import Resident
-from pipeline.engine.runner import Vault, run_stages
+from pipeline.engine.runner import run_stages
+from pipeline.engine.vault import Vault
 from pipeline.instrument import Instrument
 from pipeline.sim import write_market
 

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from pipeline import stages
-from pipeline.engine.runner import Vault, run_stages
+from pipeline.engine.runner import run_stages
+from pipeline.engine.vault import Vault
 from pipeline.errors import FlowvaultError
 from tests.laws.feeds import KINDS, make_all
 from tests.laws.feedstock import SWAP, Mix, Stock

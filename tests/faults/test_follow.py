@@ -17,7 +17,7 @@ import pytest
 from pipeline.engine import state as states
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.resident import Resident
-from pipeline.engine.runner import Vault
+from pipeline.engine.vault import Vault
 
 from .following import Collector, errors, events, is_open, start, until
 from .forks import Forks, Worker

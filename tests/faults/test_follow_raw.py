@@ -15,7 +15,8 @@ import pytest
 
 from pipeline.engine import disk
 from pipeline.engine.resident import MovedError, Resident
-from pipeline.engine.runner import StageRun, Vault
+from pipeline.engine.stage_run import StageRun
+from pipeline.engine.vault import Vault
 from pipeline.errors import FlowvaultError
 
 from .conftest import SMALL

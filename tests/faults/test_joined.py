@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import stages
 from pipeline.engine.rebuild import rebuild_stage
-from pipeline.engine.runner import Vault
+from pipeline.engine.vault import Vault
 from tests.laws.feedstock import SWAP
 
 from .forks import Forks

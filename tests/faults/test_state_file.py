@@ -13,7 +13,8 @@ import pytest
 from pipeline.engine import state as states
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.rebuild import rebuild_stage
-from pipeline.engine.runner import Vault, run_stage
+from pipeline.engine.runner import run_stage
+from pipeline.engine.vault import Vault
 from pipeline.errors import FlowvaultError, StateError
 from pipeline.stage import Stage
 

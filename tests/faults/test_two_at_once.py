@@ -19,7 +19,8 @@ import pytest
 from pipeline.engine import parts, sources
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.reader import committed_length, lines_between
-from pipeline.engine.runner import Vault, run_stage
+from pipeline.engine.runner import run_stage
+from pipeline.engine.vault import Vault
 
 from .conftest import SMALL
 from .forks import PATIENCE_S, Forks, Worker

@@ -23,7 +23,7 @@ import pipeline.cli.main
 import pipeline.cli.rebuild
 import pipeline.cli.run
 import pipeline.engine.follow
-from pipeline.engine import feed, lock, runner, tablestate
+from pipeline.engine import feed, lock, stage_run, tablestate
 from pipeline.engine.paths import VaultPaths
 from pipeline.errors import FlowvaultError
 
@@ -45,7 +45,7 @@ def cli(
     """
     use_small_parts()
     if block_bytes is not None:
-        feed.BLOCK_BYTES, runner.COMMIT_ROWS = block_bytes, 1
+        feed.BLOCK_BYTES, stage_run.COMMIT_ROWS = block_bytes, 1
     if gate is not None:
         Path(gate).read_bytes()
     if file_size is not None:

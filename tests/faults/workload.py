@@ -21,7 +21,8 @@ import msgspec
 from pipeline import stages
 from pipeline.engine import state as states
 from pipeline.engine.paths import VaultPaths
-from pipeline.engine.runner import Vault, run_stage
+from pipeline.engine.runner import run_stage
+from pipeline.engine.vault import Vault
 from pipeline.instrument import Instrument
 from pipeline.stage import Stage
 

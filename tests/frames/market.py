@@ -11,7 +11,9 @@ from typing import Any
 
 from pipeline import stages
 from pipeline.engine.presence import applies
-from pipeline.engine.runner import Summary, Vault, run_stages
+from pipeline.engine.runner import run_stages
+from pipeline.engine.summary import Summary
+from pipeline.engine.vault import Vault
 from pipeline.instrument import Instrument
 
 WHERE = Instrument("acme", "spot", "X-Y")

@@ -16,8 +16,9 @@ import polars as pl
 import pytest
 
 from pipeline import Vault, stages
-from pipeline.engine import lock, runner
+from pipeline.engine import lock
 from pipeline.engine import state as states
+from pipeline.engine import vault as vaults
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.rebuild import rebuild_stage
 from pipeline.errors import (
@@ -320,7 +321,7 @@ def rebuilt(root: Path, row: str) -> None:
     """Rebuild `footprint` and `volume` with other parameters, so that rows change."""
     settings = f"[footprint]\nrow = {row}\n[volume]\nwhale_notional = {int(float(row) * 1e5)}\n"
     (root / "flowvault.toml").write_text(settings, encoding="utf-8")
-    opened = runner.Vault.open(root)
+    opened = vaults.Vault.open(root)
     for name in ("footprint", "volume"):
         rebuild_stage(opened, stages.load(name), WHERE)
 
@@ -389,7 +390,7 @@ def test_an_interrupted_swap_is_named(
     state.swapping = True
     with unsynced():
         states.save(path, state)
-    monkeypatch.setattr("pipeline.engine.runner.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("pipeline.engine.state.time.sleep", lambda _seconds: None)
     for ask in (Vault(root).read, Vault(root).scan):
         with pytest.raises(StateError, match="interrupted") as error:
             ask("volume", WHERE)

@@ -30,7 +30,7 @@ from pipeline.engine.parts import read_rows
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.rawlines import Names
 from pipeline.engine.rows import encode_document, encode_rows
-from pipeline.engine.runner import Vault
+from pipeline.engine.vault import Vault
 from pipeline.instrument import TAPES, contract_of
 from pipeline.layers import Layer
 from pipeline.stage import BEGINNING_US, Context, Input, Joined

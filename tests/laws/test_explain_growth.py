@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline.engine.explain import explain
-from pipeline.engine.runner import Vault
+from pipeline.engine.vault import Vault
 from pipeline.instrument import Instrument
 
 from .conftest import NewWorld

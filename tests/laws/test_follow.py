@@ -18,7 +18,7 @@ import pytest
 from pipeline.engine import state as states
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.resident import MovedError, Resident
-from pipeline.engine.runner import Vault
+from pipeline.engine.vault import Vault
 
 from .conftest import NewWorld
 from .feeds import stock_of

@@ -14,7 +14,8 @@ import pytest
 
 from pipeline import stages
 from pipeline.engine.rebuild import rebuild_stage
-from pipeline.engine.runner import Vault, run_stage
+from pipeline.engine.runner import run_stage
+from pipeline.engine.vault import Vault
 from pipeline.errors import DataError, StateError
 from pipeline.instrument import Instrument
 

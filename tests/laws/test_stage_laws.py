@@ -19,7 +19,8 @@ import pytest
 
 from pipeline.engine import state as states
 from pipeline.engine.paths import VaultPaths
-from pipeline.engine.runner import Vault, run_stage
+from pipeline.engine.runner import run_stage
+from pipeline.engine.vault import Vault
 from pipeline.instrument import Instrument
 from pipeline.layers import HEADER, Layer
 from pipeline.stage import Closed

@@ -13,12 +13,14 @@ import polars as pl
 import pytest
 
 from pipeline import stages
-from pipeline.engine import disk, feed, runner
+from pipeline.engine import disk, feed, stage_run
 from pipeline.engine import state as states
 from pipeline.engine.paths import VaultPaths
 from pipeline.engine.presence import has_data
 from pipeline.engine.rebuild import rebuild_stage
-from pipeline.engine.runner import Summary, Vault, run_stage, run_stages
+from pipeline.engine.runner import run_stage, run_stages
+from pipeline.engine.summary import Summary
+from pipeline.engine.vault import Vault
 from pipeline.errors import FlowvaultError
 from pipeline.instrument import Instrument
 from pipeline.layers import Layer
@@ -77,7 +79,7 @@ def grain(fine: Grain) -> Iterator[None]:
         if fine.block_bytes is not None:
             patch.setattr(feed, "BLOCK_BYTES", fine.block_bytes)
         if fine.commit_rows is not None:
-            patch.setattr(runner, "COMMIT_ROWS", fine.commit_rows)
+            patch.setattr(stage_run, "COMMIT_ROWS", fine.commit_rows)
         with part_sizes(fine.part_rows, fine.piece_rows):
             yield
 

@@ -13,8 +13,8 @@ from pipeline import stages
 from pipeline.engine import state as states
 from pipeline.engine.paths import VaultPaths, find_instruments, instruments_of
 from pipeline.engine.rawfiles import DayFile, day_files
-from pipeline.engine.runner import Vault
 from pipeline.engine.state import FileMark, State
+from pipeline.engine.vault import Vault
 from pipeline.errors import FlowvaultError, disk_errors
 from pipeline.instrument import Instrument
 from pipeline.stage import Stage
