@@ -1,10 +1,11 @@
 """A commit of one stage, or of several stages of one instrument together.
 
-Output files and new states are written, then made durable together. Only then do the states take
-their places: first those of stages that read raw data, durably, then the others in the order in
-which they read each other. So no state, whatever a power cut leaves of the rest, speaks of rows
-that are not there, and none stands on a raw line that is neither remembered as read nor durable. A
-stage that is ahead of the one it reads waits until that has made the same rows again.
+Output files and new states are written, then made durable together, with the raw lines they stand
+on. Only then do the states take their places: first those of stages that read raw data, durably,
+then the others in the order in which they read each other. So no state, whatever a power cut leaves
+of the rest, speaks of rows that are not there, and none stands on a raw line that is neither
+remembered as read nor durable. A stage that is ahead of the one it reads waits until that has made
+the same rows again.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def waves(runs: Sequence[StageRun], raw: Sequence[StageRun] = ()) -> Generator[U
     """
     with Unsynced() as unsynced:
         for run in raw:
-            run.sync_raw(unsynced)
+            run.sync_raw(unsynced, is_vital=True)
         for run in runs:
             run.write(unsynced)
         yield unsynced

@@ -269,9 +269,16 @@ class Unsynced:
             FileNotFoundError: it is gone, or they are.
         """
         handle = open_to_sync(path)
-        self._files[path] = handle
-        if os.fstat(handle).st_size < size:
-            raise FileNotFoundError(errno.ENOENT, "bytes that were there are gone", str(path))
+        try:
+            if os.fstat(handle).st_size < size:
+                raise FileNotFoundError(errno.ENOENT, "bytes that were there are gone", str(path))
+            if len(self._files) >= _KEPT_OPEN:
+                os.fsync(handle)
+            else:
+                self._files[path], handle = handle, -1
+        finally:
+            if handle >= 0:
+                os.close(handle)
 
     def folder(self, path: Path) -> None:
         """A directory's entries are to be made durable."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from pipeline.engine.sources import (
     raw_feed,
     streamed_batches,
 )
-from pipeline.engine.state import Counts, RowMark, State
+from pipeline.engine.state import Counts, FileMark, RowMark, State
 from pipeline.engine.summary import Summary
 from pipeline.engine.swap import finish_swap
 from pipeline.engine.vault import Vault
@@ -198,23 +199,40 @@ class StageRun:
             )
         return self._feed
 
-    @property
+    @cached_property
     def can_sync_raw(self) -> bool:
-        """Whether the newest of the raw files it reads, if any, can be made durable from here."""
-        marks = self.state.raw.get(self.stage.raw_kind or "", [])
-        return all(disk.can_sync(self.feed.folder / mark.name) for mark in marks[-1:])
+        """Whether the newest raw file it has read, if any, can be made durable from here."""
+        newest = self._raw_marks[-1:]
+        return all(disk.can_sync(self.feed.folder / mark.name) for mark in newest)
 
-    def sync_raw(self, unsynced: Unsynced) -> None:
+    @property
+    def _raw_marks(self) -> list[FileMark]:
+        return self.state.raw.get(self.stage.raw_kind or "", [])
+
+    def sync_raw(self, unsynced: Unsynced, *, is_vital: bool) -> None:
         """Have made durable what has been read from raw files and is not committed as read.
 
+        A collector does not do that as a rule. After a power cut lines might be gone that rows
+        stand on; if they are also remembered as read, the file would be refused.
+
+        Args:
+            unsynced: takes the files.
+            is_vital: whether the lines are not going to be remembered as read in the same commit.
+
         Raises:
-            FileNotFoundError: a file is not as it was; see `feed` when it is read again.
+            FileNotFoundError: a file is not as it was, and that `is_vital`; see `feed` when it is
+                read again.
         """
         known, _, _ = self._committed
         names, places = {name for _, name, *_ in known}, {(name, at) for _, name, at, *_ in known}
-        for mark in self.state.raw.get(self.stage.raw_kind or "", []):
-            if (mark.name, mark.offset) not in places:
+        for mark in self._raw_marks:
+            if (mark.name, mark.offset) in places:
+                continue
+            try:
                 unsynced.of_another(self.feed.folder / mark.name, mark.size)
+            except FileNotFoundError:
+                if is_vital:
+                    raise
             if mark.name not in names:
                 unsynced.folder(self.feed.folder)
 
@@ -303,6 +321,8 @@ class StageRun:
         """Write outputs and state; see `commit`."""
         with self._guarded():
             self._check_upstream()
+            if self.stage.raw_kind and self.can_sync_raw:
+                self.sync_raw(unsynced, is_vital=False)
             state = self.state
             self._outputs.write(state, unsynced)
             state.carry = states.freeze(self._carry)
