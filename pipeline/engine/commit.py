@@ -37,8 +37,9 @@ def waves(runs: Sequence[StageRun], raw: Sequence[StageRun] = ()) -> Generator[U
     with Unsynced() as unsynced:
         for run in raw:
             run.sync_raw(unsynced, is_vital=True)
+        ahead = {run.stage.name: run.read_so_far for run in raw}
         for run in runs:
-            run.write(unsynced)
+            run.write(unsynced, ahead)
         yield unsynced
     for is_raw in (True, False):
         unsynced = Unsynced()

@@ -122,13 +122,14 @@ def open_to_sync(path: Path) -> int:
 
 
 def can_sync(path: Path) -> bool:
-    """Whether a file that somebody else writes can be made durable from here."""
+    """Whether a file that somebody else writes can be made durable from here, and its name."""
     try:
         handle = open_to_sync(path)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+        sync_dir(path.parent)
     except OSError:
         return False
     return True

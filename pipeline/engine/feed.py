@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import msgspec
@@ -62,6 +63,16 @@ class _LongLine:
     ahead: _Progress
 
 
+@dataclass(frozen=True)
+class _Known:
+    """How far a file had been read; `is_whole`: a later day had been begun then."""
+
+    day: str
+    offset: int
+    crc: int
+    is_whole: bool
+
+
 @dataclass
 class RawFeed:
     """The day files of one kind of one instrument, with the marks of the last commit.
@@ -72,6 +83,8 @@ class RawFeed:
     Attributes:
         tells_ends: behind the last line of a file that will not grow comes a block that says so.
             That is one that a later day has followed, or a compressed one that is whole.
+        stood_on: how far the files had been read, beyond the marks, for rows that are committed
+            already; each time in order of days. The same lines must be found again.
     """
 
     folder: Path
@@ -79,10 +92,19 @@ class RawFeed:
     rebuild_hint: str
     marks: list[FileMark] = field(default_factory=list)
     tells_ends: bool = False
+    stood_on: list[list[FileMark]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Look at the folder as often as blocks are asked for."""
         self._days = DayFolder(self.folder)
+        last = (self.marks[-1].day, self.marks[-1].offset) if self.marks else ("", 0)
+        self._known = [
+            _Known(mark.day, mark.offset, mark.crc, is_whole=later is not None)
+            for marks in self.stood_on
+            for mark, later in zip_longest(marks, marks[1:])
+            if (mark.day, mark.offset) > last or (later is not None and mark.day == last[0])
+        ]
+        self._needed = {known.day for known in self._known if (known.day, known.offset) > last}
 
     def unread(self) -> int:
         """About how many bytes of the newest file are not read; 0 if it is as it was before."""
@@ -124,6 +146,11 @@ class RawFeed:
         by_day = {mark.day: mark for mark in self.marks}
         newest = files[-1].day if files else ""
         last_day = self.marks[-1].day if self.marks else ""
+        for day in self._needed - {file.day for file in files}:
+            message = (
+                f"{self.folder}: the raw file of {day} is gone, but committed rows stand on it"
+            )
+            raise DataError(message, self.rebuild_hint)
         for file in files:
             mark = by_day.get(file.day)
             is_open = file.day == newest
@@ -138,6 +165,10 @@ class RawFeed:
                 yield from self._continue(file, mark, is_open=is_open)
             else:
                 self._check_finished(file, mark)
+            for known in self._known:
+                if known.day == file.day and mark.offset < known.offset:
+                    what = f"shrank to {mark.offset} bytes; {known.offset} had been read"
+                    raise self._refuse(file, what)
             is_new = looked != (file.path.name, file.size, file.mtime_ns)
             if self.tells_ends and self._ends(file, mark, is_open=is_open, is_new=is_new):
                 mark.ended = True
@@ -210,7 +241,7 @@ class RawFeed:
                 long = _LongLine(data[:_KEEP_OF_LONG_LINE], progress.ahead())
             if long is not None:
                 end = data.find(b"\n") + 1
-                long.ahead.consume(data[:end] if end else data)
+                self._consume(file, long.ahead, data[:end] if end else data)
                 if not end:
                     continue
                 block = Block(long.kept, source, file.day, mark.offset, too_long=True)
@@ -221,7 +252,7 @@ class RawFeed:
             rest = data[end:]
             if end:
                 block = Block(data[:end], source, file.day, mark.offset)
-                progress.consume(block.data)
+                self._consume(file, progress, block.data)
                 yield block
         mark.size = file.size
         if is_open:
@@ -232,8 +263,22 @@ class RawFeed:
             yield Block(long.kept, source, file.day, offset, torn=True)
         elif rest:
             block = Block(rest, source, file.day, mark.offset, torn=True)
-            progress.consume(rest)
+            self._consume(file, progress, rest)
             yield block
+
+    def _consume(self, file: DayFile, progress: _Progress, data: bytes) -> None:
+        """Move on behind bytes, which must be those that committed rows stand on."""
+        start, end = progress.mark.offset, progress.mark.offset + len(data)
+        for known in self._known:
+            if known.day != file.day:
+                continue
+            if start < known.offset <= end:
+                crc = zlib.crc32(data[: known.offset - start], progress.mark.crc)
+                if crc != known.crc:
+                    raise self._refuse(file, f"changed before byte {known.offset}")
+            if known.is_whole and end > known.offset:
+                raise self._refuse(file, "grew after a later day had been read")
+        progress.consume(data)
 
     def _refuse(self, file: DayFile, what: str) -> DataError:
         return DataError(f"{file.path}: raw file {what}", self.rebuild_hint)

@@ -17,7 +17,7 @@ from pipeline.engine.join import Join, Window
 from pipeline.engine.outputs import Outputs
 from pipeline.engine.parts import read_rows
 from pipeline.engine.paths import VaultPaths
-from pipeline.engine.state import FileMark, State
+from pipeline.engine.state import FileMark, State, ahead_of
 from pipeline.errors import MissingInputError
 from pipeline.instrument import EQUITIES, Contract, Instrument
 from pipeline.stage import Closed, Stage
@@ -34,9 +34,18 @@ class Batch:
 
 
 def raw_feed(
-    stage: Stage[Any, Any], instrument: Instrument, vault: VaultPaths, state: State, hint: str
+    stage: Stage[Any, Any],
+    instrument: Instrument,
+    vault: VaultPaths,
+    state: State,
+    hint: str,
+    *,
+    is_rebuild: bool,
 ) -> RawFeed:
     """The raw lines of a stage, from where its state has got to.
+
+    Rows of other stages may be ahead of it. Those that stay when it is run must find again what
+    they were made from.
 
     Raises:
         MissingInputError: there is no such raw folder and never was.
@@ -48,7 +57,10 @@ def raw_feed(
         message = f"{instrument.key}: no raw {kind} at {folder}"
         raise MissingInputError(message, "flowvault status")
     own = [msgspec.structs.replace(mark) for mark in marks]
-    return RawFeed(folder, vault.root, hint, own, tells_ends=instrument.market == EQUITIES)
+    paths = () if is_rebuild else (vault.state(name, instrument) for name in stages.SUMMARY)
+    stood_on = [marks for path in paths if (marks := ahead_of(path, stage.name, state.epoch))]
+    is_tape = instrument.market == EQUITIES
+    return RawFeed(folder, vault.root, hint, own, tells_ends=is_tape, stood_on=stood_on)
 
 
 def raw_batches(

@@ -30,7 +30,7 @@ from pipeline.engine.sources import (
     raw_feed,
     streamed_batches,
 )
-from pipeline.engine.state import Counts, FileMark, RowMark, State
+from pipeline.engine.state import Ahead, Counts, FileMark, RowMark, State
 from pipeline.engine.summary import Summary
 from pipeline.engine.swap import finish_swap
 from pipeline.engine.vault import Vault
@@ -195,7 +195,12 @@ class StageRun:
         """
         if self._feed is None:
             self._feed = raw_feed(
-                self.stage, self.instrument, self.vault.paths, self.state, self.hint
+                self.stage,
+                self.instrument,
+                self.vault.paths,
+                self.state,
+                self.hint,
+                is_rebuild=self.is_rebuild,
             )
         return self._feed
 
@@ -234,7 +239,9 @@ class StageRun:
                 if is_vital:
                     raise
             if mark.name not in names:
-                unsynced.folder(self.feed.folder)
+                below = self.feed.folder.relative_to(self.vault.root)
+                for folder in (self.feed.folder, *self.feed.folder.parents[: len(below.parts)]):
+                    unsynced.folder(folder)
 
     def encode(self) -> list[Future[bytes]]:
         """Begin to make the bytes of files that the next commit will write."""
@@ -317,8 +324,13 @@ class StageRun:
                 raise
             raise StateError(error.message, self.hint) from error
 
-    def write(self, unsynced: Unsynced) -> None:
-        """Write outputs and state; see `commit`."""
+    @property
+    def read_so_far(self) -> Ahead:
+        """How far raw files have been read, committed or not."""
+        return Ahead(self.state.epoch, [msgspec.structs.replace(mark) for mark in self._raw_marks])
+
+    def write(self, unsynced: Unsynced, ahead: dict[str, Ahead]) -> None:
+        """Write outputs and state; see `commit` and `State`."""
         with self._guarded():
             self._check_upstream()
             if self.stage.raw_kind and self.can_sync_raw:
@@ -327,7 +339,7 @@ class StageRun:
             self._outputs.write(state, unsynced)
             state.carry = states.freeze(self._carry)
             state.generation += 1
-            state.swapping = False
+            state.swapping, state.ahead = False, ahead
             states.write(self._state_path, state, unsynced)
 
     def adopt(self, unsynced: Unsynced) -> None:

@@ -65,6 +65,16 @@ class FileMark(msgspec.Struct):
     ended: bool = False
 
 
+class Ahead(msgspec.Struct):
+    """How far raw files had been read for rows that were committed before that was remembered.
+
+    `epoch`: that of the stage that had read them. It is to find the same lines again.
+    """
+
+    epoch: int
+    marks: list[FileMark]
+
+
 class RowMark(msgspec.Struct):
     """How far an upstream layer has been read: rows of a Parquet layer, bytes of a JSONL one.
 
@@ -122,7 +132,8 @@ class State(msgspec.Struct):
 
     `watermark_us`: every row whose time ended by then is written. `epoch` rises with every
     rebuild, so that downstream stages notice. `given_up`: by input, the times [from, to) that
-    a joined stage went through without it, in microseconds.
+    a joined stage went through without it, in microseconds. `ahead`: by stage that reads raw data,
+    how far that was when this one was committed before it.
     """
 
     stage: str
@@ -138,6 +149,7 @@ class State(msgspec.Struct):
     raw: dict[str, list[FileMark]] = {}
     upstream: dict[str, RowMark] = {}
     outputs: dict[str, int] = {}
+    ahead: dict[str, Ahead] = {}
     parts: dict[str, Parts] = {}
     given_up: dict[str, list[tuple[int, int]]] = {}
     counts: Counts = msgspec.field(default_factory=Counts)
@@ -259,6 +271,21 @@ def load_as(path: Path, read: Callable[[bytes], S | None]) -> tuple[S | None, st
     if broken:
         warning = f"{broken[0]} is damaged; going on from generation {newest.generation}"
     return newest, warning
+
+
+_IS_AHEAD = b'\n "ahead": {\n'
+
+
+def ahead_of(path: Path, name: str, epoch: int) -> list[FileMark]:
+    """How far a stage that reads raw data had got when the stage of a state was committed."""
+    try:
+        if _IS_AHEAD not in path.read_bytes():
+            return []  # as nearly always, and sooner than by decoding it
+    except FileNotFoundError:
+        return []
+    state, _ = load(path)
+    found = None if state is None else state.ahead.get(name)
+    return found.marks if found is not None and found.epoch == epoch else []
 
 
 def write(path: Path, state: Any, unsynced: Unsynced) -> None:

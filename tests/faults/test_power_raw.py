@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine import disk
+from pipeline.engine import disk, sources
 from pipeline.engine.resident import MovedError, Resident
 from pipeline.engine.stage_run import StageRun
 from pipeline.engine.vault import Vault
@@ -135,6 +135,7 @@ class Judge:
     def faults(self, stride: int, images: int) -> Iterator[str]:
         """Cut the power after every so-manieth operation; what went wrong."""
         vault = self.scratch / "vault"
+        vault.mkdir(parents=True)
         grow(vault, self.story.raw, self.story.before)
         run_chain(vault)
         recorder = self.work(vault, self.story)
@@ -201,12 +202,15 @@ def test_power_cut_takes_lines(
 def test_without_syncing_them(
     scratch: Path, raw: Raw, before: float, during: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The simulation would have found it, either way."""
+    """Files are refused then; rows that stand on nothing if nobody remembers what was read."""
     monkeypatch.setattr(StageRun, "sync_raw", lambda *_, **__: None)
-    judge = Judge(scratch, Story.of(raw, before, during), follow_on)
+    judge = Judge(scratch / "one", Story.of(raw, before, during), follow_on)
     faults = list(judge.faults(3, 0))
-    for what in ("lines that are not there", "raw file"):
-        assert any(what in fault for fault in faults)
+    assert all("raw file" in fault for fault in faults)
+    assert faults
+    monkeypatch.setattr(sources, "ahead_of", lambda *_: [])
+    judge = Judge(scratch / "other", Story.of(raw, before, during), follow_on)
+    assert any("lines that are not there" in fault for fault in judge.faults(3, 0))
 
 
 def test_raw_files_that_may_not_be_synced(
