@@ -202,6 +202,18 @@ def test_workers_end_with_whom_they_work_for(tmp_path: Path, market: list[bytes]
 
 
 @POSIX
+def test_it_ends_without_a_word(tmp_path: Path, market: list[bytes]) -> None:
+    """What libraries say of objects that nobody has let go of is nothing to who follows."""
+    append(tmp_path, NAMES[0], market[:50])
+    options = ("--workers", "1", "--stage", "confluence", "--stage", "signals_mtf")
+    with following(tmp_path, *options) as followed:
+        followed.until_open(NAMES[:1])
+        followed.stop()
+        assert followed.process.stderr is not None
+        assert followed.process.stderr.read() == b""
+
+
+@POSIX
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_second_one_leaves(workers: str, tmp_path: Path, market: list[bytes]) -> None:
     """With status 75, and it says who follows; the first one is not disturbed."""

@@ -97,6 +97,8 @@ class Desk:
         tried: raw folders of which no stage has been made yet, as they were when last tried.
         written_ns: when the raw file was written that is being carried through.
         since: since when something is folded and not committed; None if nothing is.
+        rest_since: since when `rest` waits; what it was then may have been added to.
+        read_at: when lines were committed as read the last time.
         quiet_since: since when nothing new has come.
     """
 
@@ -113,6 +115,8 @@ class Desk:
     tried: dict[Path, int] = field(default_factory=dict)
     written_ns: int | None = None
     since: float | None = None
+    rest_since: float = 0.0
+    read_at: float = 0.0
     quiet_since: float = 0.0
     _delay: float = SOON_S
     _counts: dict[str, Counts] = field(default_factory=dict)
@@ -187,6 +191,20 @@ class Desk:
         is_known = str(error) in self._told
         self._told.add(str(error))
         return not is_known
+
+    def wait(self, now: float) -> None:
+        """The stages that nobody waits for are to be advanced some time from now on."""
+        if self.rest is None:
+            self.rest_since = now
+        self.rest = []
+
+    def has_waited(self, now: float, seconds: float) -> bool:
+        """Whether they wait for so long."""
+        return self.rest is not None and now - self.rest_since > seconds
+
+    def owes(self, now: float, seconds: float) -> bool:
+        """Whether they do, and lines have not been committed as read for so long either."""
+        return self.has_waited(now, seconds) and now - self.read_at > seconds
 
     def sum_up(self, runs: Sequence[StageRun], at_ns: int) -> Committed:
         """What a commit of these stages, durable at some time, has made."""

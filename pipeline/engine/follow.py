@@ -39,6 +39,8 @@ _BACKLOG_BYTES = 8 << 20
 """With more than this unread an instrument is brought up to date as `flowvault run` does it."""
 _QUIET_S, _OLD_S = 5.0, 60.0
 """Rows that close nothing are committed when so long nothing has come, or after so long."""
+_OWED_S = 1.0
+"""Where others leave no time to commit lines as read, that is done with a signal so often."""
 _REST_OF_LOOK, _LONGEST_REST_S = 3, 0.05
 """After a look a feed is left alone for three times as long as the look took."""
 _GATHERED_S = 0.02
@@ -136,6 +138,7 @@ class Follow:
                 pool.shutdown()
             for desk in self._desks.values():
                 desk.held.close()
+            gc.unfreeze()  # or else a library tells of leaks when the process ends
             gc.enable()
 
     # -- the loop ------------------------------------------------------------
@@ -159,6 +162,11 @@ class Follow:
         closed = self._looked_at(now)
         if closed:
             self._carry(closed)
+        for desk in self._ready():
+            if desk.has_waited(now, _OLD_S):
+                while desk.rest is not None and desk.phase is Phase.OPEN:
+                    self._go_on(desk)
+                return
         if self._on_their_way():
             return
         for desk in self._ready():
@@ -283,15 +291,16 @@ class Follow:
     def _carry(self, desks: Sequence[Desk]) -> None:
         """Carry what has been looked at through the urgent stages, and commit what is awaited.
 
-        What stands between raw data and that is committed with the other stages: until then, and
-        after a kill, the awaited one is ahead of those it reads, which make the same rows again.
+        What it was made from is committed with the other stages: until then, and after a kill,
+        the awaited one is ahead of those it reads, which make the same rows again. All that is
+        folded is committed with it where nobody has come to the other stages for long.
 
         Of several instruments each stage is done behind each other: what it executes is still in
         the processor's cache then, and so the last one is ready much sooner.
         """
         for desk in desks:
             desk.resident.begin()
-            desk.rest = []
+            desk.wait(time.monotonic())
             for run in desk.resident.raw_runs:
                 self._encode(desk.resident, run.stage.name)
         for stage in self._chain:
@@ -301,7 +310,8 @@ class Follow:
                 self._carry_on(desk, stage.name)
         for desk in desks:
             self._go_on_settled()
-            self._commit(desk, desk.resident.moved(desk.resident.first))
+            is_owed = desk.owes(time.monotonic(), _OWED_S)
+            self._commit(desk, desk.resident.moved(None if is_owed else desk.resident.first))
 
     def _carry_on(self, desk: Desk, name: str) -> None:
         """Advance a stage now if it is urgent, else later."""
@@ -377,6 +387,8 @@ class Follow:
         desk, now = job.desk, time.monotonic()
         desk.phase = Phase.OPEN
         if error is None:
+            if any(run.stage.raw_kind for run in job.runs):
+                desk.read_at = now
             if desk.rest is None:
                 desk.since = desk.written_ns = None
         elif isinstance(error, MovedError):

@@ -123,6 +123,57 @@ def test_the_rest_waits_while_an_urgent_commit_is_on_its_way(
     assert gone_on == [first]
 
 
+def test_the_rest_is_not_put_off_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a minute all of it is done in one go, whoever else waits."""
+    first, second = each = [desk(name) for name in "AB"]
+    first.wait(0.0)
+    first.rest = ["cvd", "vwap"]
+    second.wait(0.0)
+    second.phase = Phase.COMMITTING
+    left = []
+
+    def go_on(_follow: Follow, one: Desk) -> None:
+        assert one.rest is not None
+        left.append(one.rest.pop(0) if one.rest else "commit")
+        if left[-1] == "commit":
+            one.rest = None
+
+    monkeypatch.setattr(Follow, "_go_on", go_on)
+    made = follow(tmp_path, each)
+    made._serve(59.0)
+    assert left == []
+    first.wait(59.5)  # the next minute has ended meanwhile
+    first.rest = ["cvd", "vwap"]
+    made._serve(60.5)
+    assert left == ["cvd", "vwap", "commit"]
+
+
+def test_lines_are_committed_as_read_sooner_or_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the signal, where nobody has come to that for a second."""
+    one, clock = desk(), [100.0]
+    asked: list[Any] = []
+    one.resident.first = frozenset({"signals_mtf"})
+    one.resident.raw_runs = []  # type: ignore[misc]
+    one.resident.begin = lambda: None  # type: ignore[method-assign]
+    one.resident.moved = asked.append  # type: ignore[assignment, method-assign]
+    one.read_at = 99.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(Follow, "_commit", lambda *_: None)
+    made = follow(tmp_path, [one])
+    for at in (100.0, 100.5, 101.5):
+        clock[0] = at
+        made._carry([one])
+    one.read_at = 101.6
+    clock[0] = 102.0
+    made._carry([one])
+    one.rest = None
+    clock[0] = 200.0
+    made._carry([one])
+    assert asked == [one.resident.first, one.resident.first, None, *[one.resident.first] * 2]
+
+
 def put_off(one: Desk, *errors: Any) -> float:
     """For how long."""
     one.put_off(1000.0, list(errors))
