@@ -96,7 +96,7 @@ def explain(vault: Vault, instrument: Instrument, layer_name: str, at_us: int) -
     """Find the row of a layer that covers a time, and everything it was made from.
 
     Raises:
-        MissingInputError: no row covers it.
+        MissingInputError: no row covers it, or what it was made from is not committed yet.
     """
     layer, stage = stages.layers()[layer_name]
     trace = Trace(vault, instrument)
@@ -110,6 +110,7 @@ def explain(vault: Vault, instrument: Instrument, layer_name: str, at_us: int) -
         message = f"no row of {layer_name} of {instrument.key} covers {_text(at_us)}"
         hint = f"flowvault tail {layer_name} {instrument.options}"
         raise MissingInputError(f"{message}; they are of {first} to {last}", hint)
+    _check_all_there(trace, stage, max(places.stretch(span)[1] for span in chosen))
     found = Explanation(layer_name, places.rows(chosen), [], [])
     for owner, each in trace.follow(layer_name, chosen):
         found.sources.append(_source(trace, owner, each))
@@ -117,6 +118,22 @@ def explain(vault: Vault, instrument: Instrument, layer_name: str, at_us: int) -
         if owner.name in trace.raw:
             found.raw.append(_raw(trace, owner))
     return found
+
+
+def _check_all_there(trace: Trace, stage: Stage[Any, Any], end_us: int) -> None:
+    """Refuse rows that `flowvault follow` has committed before those they were made from."""
+    state = trace.state(stage)
+    if state is None or not stage.grid_us:
+        return
+    lost = [high for spans in state.given_up.values() for _, high in spans]
+    awaited = {each.layer for each in stage.inputs if each.is_awaited}
+    for name in awaited & state.upstream.keys():
+        above = trace.state(stages.owner(name))
+        reached = -1 if above is None or above.watermark_us is None else above.watermark_us
+        if reached < end_us and max(lost, default=0) < end_us:
+            message = f"what this row was made from is not committed yet: {name} lies behind"
+            hint = f"wait until it is, or: flowvault run {trace.instrument.options}"
+            raise MissingInputError(message, hint)
 
 
 def _source(trace: Trace, stage: Stage[Any, Any], layer: Layer) -> Source:

@@ -12,15 +12,18 @@ import pytest
 
 from pipeline import stages
 from pipeline.engine import parts
+from pipeline.engine.explain import explain
 from pipeline.engine.resident import Resident
 from pipeline.engine.runner import run_stages
 from pipeline.engine.vault import Vault
+from pipeline.errors import MissingInputError
 from pipeline.instrument import Instrument
 from pipeline.sim import write_market
 
 SIM = Instrument("sim", "perps", "BTC-USDT-SWAP")
 CHAIN = [stages.load(name) for name in ("trades", "bars", "footprint", "vcp")]
 MINUTE_MS = 60_000
+BEGUN = 8
 
 
 @pytest.fixture
@@ -46,20 +49,58 @@ def minutes(raw: Path) -> list[bytes]:
     return [found[minute] for minute in sorted(found)]
 
 
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    """Eight minutes of trades, run; more come later."""
+    write_market(tmp_path / "market", hours=0.7, quotes=False, books=False)
+    vault = Vault.open(tmp_path)
+    folder = vault.paths.raw(SIM, "trades")
+    folder.mkdir(parents=True)
+    (folder / market(vault).name).write_bytes(b"".join(minutes(market(vault))[:BEGUN]))
+    list(run_stages(vault, CHAIN, SIM))
+    return vault
+
+
+def market(vault: Vault) -> Path:
+    """All raw lines there will be."""
+    (raw,) = (vault.root / "market" / "raw").glob("*/trades_perps/*/*.jsonl")
+    return raw
+
+
+def append(vault: Vault, lines: bytes) -> None:
+    """A collector writes on."""
+    path = vault.paths.raw(SIM, "trades") / market(vault).name
+    with path.open("ab") as stream:
+        stream.write(lines)
+
+
+def test_a_row_that_is_ahead_cannot_be_explained_yet(vault: Vault) -> None:
+    """Instead of saying that it was made from nothing."""
+    with ThreadPoolExecutor(2) as encoder:
+        resident = Resident(vault, CHAIN, SIM, encoder, ("vcp",))
+        assert resident.open() == []
+        append(vault, b"".join(minutes(market(vault))[BEGUN:]))
+        for run in resident.runs.values():
+            run.advance()
+        resident.commit(resident.moved(resident.first))
+        last_us = resident.runs["vcp"].state.layers["vcp_5m"].last_us
+        assert last_us is not None
+        with pytest.raises(MissingInputError, match="not committed yet") as refused:
+            explain(vault, SIM, "vcp_5m", last_us)
+        assert "flowvault run" in (refused.value.hint or "")
+        resident.commit(resident.moved())
+        resident.close()
+    told = explain(vault, SIM, "vcp_5m", last_us)
+    assert [each.lines for each in told.raw] != [0]
+
+
 @pytest.mark.usefixtures("small_files")
-def test_nothing_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_read_again(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage of five minutes behind one of a minute, whose files are full in between.
 
     What a full file is made of is read by whoever encodes it.
     """
-    write_market(tmp_path / "market", hours=0.7, quotes=False, books=False)
-    (raw,) = (tmp_path / "market" / "raw").glob("*/trades_perps/*/*.jsonl")
-    vault = Vault.open(tmp_path)
-    folder = vault.paths.raw(SIM, "trades")
-    folder.mkdir(parents=True)
-    before, *later = (b"".join(minutes(raw)[:8]), *minutes(raw)[8:])
-    (folder / raw.name).write_bytes(before)
-    list(run_stages(vault, CHAIN, SIM))
+    later = minutes(market(vault))[BEGUN:]
     files, rows = [], 0
     with ThreadPoolExecutor(2) as encoder:
         resident = Resident(vault, CHAIN, SIM, encoder)
@@ -73,8 +114,7 @@ def test_nothing_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         read_part = parts.read_part
         monkeypatch.setattr(parts, "read_part", read)
         for lines in later:
-            with (folder / raw.name).open("ab") as stream:
-                stream.write(lines)
+            append(vault, lines)
             for run in resident.runs.values():
                 run.advance()
             resident.commit(resident.moved())
