@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.engine.rawfiles import DayFile, DayFolder, chunks, is_whole
+from pipeline.engine.rawfiles import DayFile, DayFolder, chunks, day_files, is_whole
 from pipeline.engine.state import NOT_TO_THE_END, FileMark
 from pipeline.errors import DataError
 from pipeline.raw.block import Block
@@ -145,35 +145,53 @@ class RawFeed:
         files = self._days.files()
         by_day = {mark.day: mark for mark in self.marks}
         newest = files[-1].day if files else ""
-        last_day = self.marks[-1].day if self.marks else ""
         for day in self._needed - {file.day for file in files}:
             message = (
                 f"{self.folder}: the raw file of {day} is gone, but committed rows stand on it"
             )
             raise DataError(message, self.rebuild_hint)
         for file in files:
-            mark = by_day.get(file.day)
-            is_open = file.day == newest
-            looked = None if mark is None else (mark.name, mark.size, mark.mtime_ns)
-            if mark is None:
-                if file.day < last_day:
-                    raise self._refuse(file, "appeared after a later day had been read")
-                mark = FileMark(file.day, file.path.name, 0, 0, 0)
-                self.marks.append(mark)
-                yield from self._read(file, _Progress(mark), is_open=is_open)
-            elif file.day == last_day:
-                yield from self._continue(file, mark, is_open=is_open)
-            else:
-                self._check_finished(file, mark)
-            for known in self._known:
-                if known.day == file.day and mark.offset < known.offset:
-                    what = f"shrank to {mark.offset} bytes; {known.offset} had been read"
-                    raise self._refuse(file, what)
-            is_new = looked != (file.path.name, file.size, file.mtime_ns)
-            if self.tells_ends and self._ends(file, mark, is_open=is_open, is_new=is_new):
-                mark.ended = True
-                source = file.path.relative_to(self.root).as_posix()
-                yield Block(b"", source, file.day, mark.offset, ended=True)
+            try:
+                yield from self._new_in(file, by_day, is_open=file.day == newest)
+            except FileNotFoundError:
+                # since the folder was listed a collector has compressed it
+                others = (each for each in day_files(self.folder) if each.path != file.path)
+                renamed = next((each for each in others if each.day == file.day), None)
+                if renamed is None:
+                    raise
+                yield from self._new_in(renamed, by_day, is_open=file.day == newest)
+
+    def _new_in(
+        self, file: DayFile, by_day: dict[str, FileMark], *, is_open: bool
+    ) -> Iterator[Block]:
+        """What of one file was not handed out before.
+
+        Raises:
+            DataError: it is not what it was.
+            FileNotFoundError: it is gone; what was handed out counts.
+        """
+        mark = by_day.get(file.day)
+        last_day = self.marks[-1].day if self.marks else ""
+        looked = None if mark is None else (mark.name, mark.size, mark.mtime_ns)
+        if mark is None:
+            if file.day < last_day:
+                raise self._refuse(file, "appeared after a later day had been read")
+            mark = by_day[file.day] = FileMark(file.day, file.path.name, 0, 0, 0)
+            self.marks.append(mark)
+            yield from self._read(file, _Progress(mark), is_open=is_open)
+        elif file.day == last_day:
+            yield from self._continue(file, mark, is_open=is_open)
+        else:
+            self._check_finished(file, mark)
+        for known in self._known:
+            if known.day == file.day and mark.offset < known.offset:
+                what = f"shrank to {mark.offset} bytes; {known.offset} had been read"
+                raise self._refuse(file, what)
+        is_new = looked != (file.path.name, file.size, file.mtime_ns)
+        if self.tells_ends and self._ends(file, mark, is_open=is_open, is_new=is_new):
+            mark.ended = True
+            source = file.path.relative_to(self.root).as_posix()
+            yield Block(b"", source, file.day, mark.offset, ended=True)
 
     def _ends(self, file: DayFile, mark: FileMark, *, is_open: bool, is_new: bool) -> bool:
         """Whether it has to be told now that a file will not grow."""

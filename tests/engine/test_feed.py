@@ -7,11 +7,13 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 
 from pipeline.engine import feed as feeds
+from pipeline.engine.rawfiles import chunks
 from pipeline.errors import DataError
 
 from .conftest import Folder
@@ -190,6 +192,47 @@ def test_a_partly_consumed_day_may_be_compressed(folder: Folder) -> None:
     (folder.raw / f"{DAY}.jsonl").unlink()
     folder.write({f"{DAY}.jsonl.gz": gzip.compress(CONTENT), f"{NEXT}.jsonl": b"x\n"})
     assert first + texts(folder) == [*CONTENT.split(b"\n")[:-1], b"x"]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_day_is_compressed_between_the_look_and_the_reading(
+    begun: bool, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder was listed with the plain file, which is gone when it is opened."""
+    plain = folder.raw / f"{DAY}.jsonl"
+    if begun:
+        folder.write({plain.name: CONTENT[:3000]})
+        folder.read()
+    folder.write({plain.name: CONTENT, f"{NEXT}.jsonl": b"two\n"})
+
+    def compress_first(*arguments: Any) -> Any:
+        if plain.exists():
+            folder.write({plain.name + ".gz": gzip.compress(CONTENT)})
+            plain.unlink()
+        return chunks(*arguments)
+
+    monkeypatch.setattr(feeds, "chunks", compress_first)
+    found = texts(folder)
+    lines = CONTENT.splitlines()
+    assert found == [*lines[len(lines) - len(found) + 1 :], b"two"]
+    assert (len(found) < len(lines)) == begun
+    assert [mark.name for mark in folder.marks] == [plain.name + ".gz", f"{NEXT}.jsonl"]
+    assert texts(folder) == []
+
+
+def test_a_day_that_is_gone_when_it_is_opened(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And stands there under no other name."""
+    folder.write({f"{DAY}.jsonl": b"one\n"})
+
+    def delete_first(*arguments: Any) -> Any:
+        (folder.raw / f"{DAY}.jsonl").unlink(missing_ok=True)
+        return chunks(*arguments)
+
+    monkeypatch.setattr(feeds, "chunks", delete_first)
+    with pytest.raises(FileNotFoundError):
+        folder.read()
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
