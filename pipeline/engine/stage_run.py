@@ -326,8 +326,10 @@ class StageRun:
 
     @property
     def read_so_far(self) -> Ahead:
-        """How far raw files have been read, committed or not."""
-        return Ahead(self.state.epoch, [msgspec.structs.replace(mark) for mark in self._raw_marks])
+        """How far raw files have been read, committed or not; of days before, only the last."""
+        known, _, _ = self._committed
+        marks = self._raw_marks[max(0, len(known) - 1) :]
+        return Ahead(self.state.epoch, [msgspec.structs.replace(mark) for mark in marks])
 
     def write(self, unsynced: Unsynced, ahead: dict[str, Ahead]) -> None:
         """Write outputs and state; see `commit` and `State`."""
