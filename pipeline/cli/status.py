@@ -91,7 +91,7 @@ def _describe(paths: VaultPaths, stage: Any, instrument: Instrument) -> list[dic
         feeder, mark_there = above[stage.source], state.upstream.get(stage.source)
         if feeder is not None:
             read = mark_there.position if mark_there is not None else 0
-            behind["unread_rows"] = feeder.parts[stage.source].rows - read
+            behind["unread_rows"] = max(0, feeder.parts[stage.source].rows - read)
     else:
         behind |= waiting(stage, state, above, instrument)
     lines = []

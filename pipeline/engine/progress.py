@@ -72,7 +72,8 @@ def waiting(
     if furthest is None:
         return {"behind_s": None}
     own = state.watermark_us
-    found: dict[str, Any] = {"behind_s": None if own is None else (furthest - own) / 1e6}
+    # a stage that is followed may be ahead of what it reads for a moment
+    found: dict[str, Any] = {"behind_s": None if own is None else max(0, furthest - own) / 1e6}
     unawaited = {each.layer for each in stage.inputs if not each.is_awaited}
     late = {
         name: at or 0

@@ -141,6 +141,17 @@ def test_doctor_calls_no_feed_late_between_two_of_its_bars(
         assert found[0].endswith(f"behind the other feeds: {wait} wait")
 
 
+def test_a_stage_that_is_ahead_is_not_behind() -> None:
+    """As one that is followed is for a moment; seconds are never negative."""
+    stage = stages.load("signals_mtf")
+    own = state_of("signals_mtf", NOON + 5 * MINUTE)
+    own.upstream = {name: RowMark() for name in stage.reads}
+    above: dict[str, State | None] = {
+        name: state_of(stages.owner(name).name, NOON) for name in stage.reads
+    }
+    assert waiting(stage, own, above, BTC) == {"behind_s": 0}
+
+
 @pytest.fixture(scope="module")
 def made() -> Market:
     """Nineteen minutes, so that the last window of five is not over."""
