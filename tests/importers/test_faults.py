@@ -33,6 +33,7 @@ DAYS = [
     for i in range(3)
 ]
 WANTED = by_day([e for day in DAYS for e in day], lambda each: make.okx_line(each, SWAP))
+WATCHED = (*model.TOPS, "raw")
 ORDERS = [(0, 1, 2), (2, 1, 0), (1, 0, 2)]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the model knows Linux's calls")
@@ -49,11 +50,6 @@ def archives(folder: Path) -> list[Path]:
         name = f"{SWAP}-trades-2025-06-{2 + number:02d}.zip"
         found.append(make.zipped(folder, name, content))
     return found
-
-
-@pytest.fixture(autouse=True)
-def _raw_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model, "TOPS", (*model.TOPS, "raw"))
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +89,7 @@ def killed_at(vault: Path, number: int, archives: list[Path]) -> str | None:
         check_visible(vault, op)
 
     try:
-        with Recorder(vault).recording(hook):
+        with Recorder(vault, WATCHED).recording(hook):
             one_by_one(vault, archives)
     except KilledError:
         return died[0]
@@ -154,7 +150,7 @@ def test_power_cuts(
     vault = tmp_path / "recorded"
     vault.mkdir()
     chosen = [archives[number] for number in (1, 0, 2)]
-    recorder = Recorder(vault)
+    recorder = Recorder(vault, WATCHED)
     with recorder.recording():
         one_by_one(vault, chosen)
     recorder.verify()
@@ -215,7 +211,7 @@ def test_any_operation_may_fail(number: int, tmp_path: Path, archives: list[Path
     """A message and status 74, no traceback; the next run makes it good."""
     vault = tmp_path / "vault"
     vault.mkdir()
-    with Recorder(vault).recording(model.fail_at(number)):
+    with Recorder(vault, WATCHED).recording(model.fail_at(number)):
         outcome = Command(vault)("import", archives[0])
     assert outcome.code in (0, 74), outcome.err
     check(vault, archives, f"operation {number} failed")
