@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import cache, partial
@@ -105,7 +105,7 @@ def sync(path: Path, handle: int | None = None) -> None:
     if handle is not None:
         os.fsync(handle)
         return
-    handle = os.open(path, os.O_RDWR | _BINARY)
+    handle = open_to_sync(path)
     try:
         os.fsync(handle)
     finally:
@@ -113,7 +113,7 @@ def sync(path: Path, handle: int | None = None) -> None:
 
 
 def open_to_sync(path: Path) -> int:
-    """Open a file that somebody else writes, to make durable what can be read in it.
+    """Open a file, whoever writes it, to make durable what can be read in it.
 
     Raises:
         OSError: it is gone, or may not be opened so (Windows asks for the right to write).
@@ -124,11 +124,7 @@ def open_to_sync(path: Path) -> int:
 def can_sync(path: Path) -> bool:
     """Whether a file that somebody else writes can be made durable from here, and its name."""
     try:
-        handle = open_to_sync(path)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(path)
         sync_dir(path.parent)
     except OSError:
         return False
@@ -213,10 +209,16 @@ def make_dir(path: Path) -> None:
 
 def sync_path(path: Path, root: Path) -> None:
     """Make a directory and all its parents up to a root durable, whoever has created them."""
-    sync_dir(path)
+    for folder in _up_to(path, root):
+        sync_dir(folder)
+
+
+def _up_to(path: Path, root: Path) -> Iterator[Path]:
+    """A directory and all its parents up to a root."""
+    yield path
     while path != root:
         path = path.parent
-        sync_dir(path)
+        yield path
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -274,7 +276,7 @@ class Unsynced:
             if os.fstat(handle).st_size < size:
                 raise FileNotFoundError(errno.ENOENT, "bytes that were there are gone", str(path))
             if len(self._files) >= _KEPT_OPEN:
-                os.fsync(handle)
+                os.fsync(handle)  # not later: it may have another name by then
             else:
                 self._files[path], handle = handle, -1
         finally:
@@ -284,6 +286,11 @@ class Unsynced:
     def folder(self, path: Path) -> None:
         """A directory's entries are to be made durable."""
         self._folders[path] = None
+
+    def path(self, path: Path, root: Path) -> None:
+        """The same of a directory and all its parents up to a root, whoever has created them."""
+        for folder in _up_to(path, root):
+            self.folder(folder)
 
     @property
     def is_settled(self) -> bool:

@@ -122,9 +122,7 @@ class Join:
         """Load the rows that the next windows are going to look back on."""
         self._extend()
         if self.grid_us or len(self.inputs) > 1:
-            for reader in self._readers.values():
-                while not reader.exhausted:
-                    reader.load()
+            self._load_all()
 
     def keep_up(self) -> None:
         """Load what has come since, although no window is complete with it.
@@ -135,9 +133,12 @@ class Join:
         reach = [self.above[each.layer].watermark_us for each in self.inputs]
         furthest = max((at for at in reach if at is not None), default=BEGINNING_US)
         if self.grid_us and self.start_us and furthest - self.start_us <= _LOADED_AHEAD_US:
-            for reader in self._readers.values():
-                while not reader.exhausted:
-                    reader.load()
+            self._load_all()
+
+    def _load_all(self) -> None:
+        for reader in self._readers.values():
+            while not reader.exhausted:
+                reader.load()
 
     def _row_by_row(self) -> Iterator[Window]:
         """For a stage without a grid: the rows of its one input, as soon as they are there."""

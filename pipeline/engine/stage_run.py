@@ -239,9 +239,7 @@ class StageRun:
                 if is_vital:
                     raise
             if mark.name not in names:
-                below = self.feed.folder.relative_to(self.vault.root)
-                for folder in (self.feed.folder, *self.feed.folder.parents[: len(below.parts)]):
-                    unsynced.folder(folder)
+                unsynced.path(self.feed.folder, self.vault.root)
 
     def encode(self) -> list[Future[bytes]]:
         """Begin to make the bytes of files that the next commit will write."""

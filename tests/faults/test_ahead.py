@@ -18,12 +18,12 @@ import pytest
 
 from pipeline.engine import disk, rawfiles
 from pipeline.engine.rebuild import rebuild_stage
-from pipeline.engine.resident import Resident
 from pipeline.engine.vault import Vault
 from pipeline.errors import FlowvaultError
 
 from .conftest import SMALL
 from .model import TOPS, Disk, Recorder, write_image
+from .residents import fold, opened, write_on
 from .workload import (
     CHAIN,
     DAYS,
@@ -41,14 +41,8 @@ from .workload import (
 
 
 def whole_lines() -> Raw:
-    days = make_raw(*SMALL).days
-    return Raw({day: data[: data.rfind(b"\n") + 1] for day, data in days.items()})
-
-
-def opened(vault: Path, encoder: ThreadPoolExecutor) -> Resident:
-    resident = Resident(Vault.open(vault), CHAIN, INSTRUMENT, encoder, ("bars",))
-    assert not resident.open()
-    return resident
+    """The small market."""
+    return make_raw(*SMALL).without_rests()
 
 
 def first_only(
@@ -58,8 +52,7 @@ def first_only(
     with ThreadPoolExecutor(2) as encoder:
         resident = opened(vault, encoder)
         write()
-        for name in ("trades", "bars"):
-            resident.runs[name].advance()
+        fold(resident)
         between()
         resident.commit(resident.moved(first))
         resident.close()
@@ -101,6 +94,26 @@ def append(path: Path, data: bytes) -> None:
         stream.write(data)
 
 
+class TornLine:
+    """A collector's buffer: half a line of a day is flushed, the next day begins, then the rest."""
+
+    def __init__(self, vault: Path) -> None:
+        self.vault, self.raw = vault, whole_lines()
+        self.line = trade(99_000_000, MIDNIGHT_MS - 500, 610_000, 5_000, "buy")
+        grow(vault, self.raw, len(self.raw.days[DAYS[0]]) // 2)
+        run_chain(vault)
+
+    def tear(self) -> None:
+        """The day ends in the middle of a line."""
+        one, second = (self.raw.days[day] for day in DAYS)
+        append(raw_file(self.vault, DAYS[0]), one[len(one) // 2 :] + self.line[:40])
+        append(raw_file(self.vault, DAYS[1]), second[: len(second) // 2])
+
+    def finish(self) -> None:
+        """Its rest comes."""
+        append(raw_file(self.vault, DAYS[0]), self.line[40:])
+
+
 ALONE, TOGETHER = ("bars",), ("trades", "bars")
 """How it is now; and how it was: what reads raw data is committed with it."""
 
@@ -109,20 +122,11 @@ ALONE, TOGETHER = ("bars",), ("trades", "bars")
 def test_a_torn_last_line_is_finished_behind_the_next_day(
     scratch: Path, first: tuple[str, ...]
 ) -> None:
-    """A collector's buffer: half a line of a day is flushed, the next day begins, then the rest."""
-    raw, vault = whole_lines(), scratch / "vault"
-    one, second = (raw.days[day] for day in DAYS)
-    grow(vault, raw, len(one) // 2)
-    run_chain(vault)
-    line = trade(99_000_000, MIDNIGHT_MS - 500, 610_000, 5_000, "buy")
-
-    def write() -> None:
-        append(raw_file(vault, DAYS[0]), one[len(one) // 2 :] + line[:40])
-        append(raw_file(vault, DAYS[1]), second[: len(second) // 2])
-
-    first_only(vault, write, lambda: None, first)
-    append(raw_file(vault, DAYS[0]), line[40:])
-    assert "grew after a later day" in verdict(vault, scratch)
+    """It was killed between the two."""
+    torn = TornLine(scratch / "vault")
+    first_only(torn.vault, torn.tear, lambda: None, first)
+    torn.finish()
+    assert "grew after a later day" in verdict(torn.vault, scratch)
 
 
 @pytest.mark.parametrize("first", [ALONE, TOGETHER])
@@ -168,17 +172,13 @@ def test_a_new_day_that_was_remembered_before_its_name_was_durable(
 
         def write(low: float, high: float) -> None:
             ends = [second.rfind(b"\n", 0, int(len(second) * s)) + 1 for s in (low, high)]
-            handle = os.open(raw_file(vault, DAYS[1]), os.O_RDWR | os.O_CREAT, 0o644)
-            os.lseek(handle, 0, os.SEEK_END)
-            os.write(handle, second[ends[0] : ends[1]])
-            os.close(handle)
+            write_on(raw_file(vault, DAYS[1]), second[ends[0] : ends[1]])
 
         write(0, 0.3)
         run_chain(vault)
         resident = opened(vault, encoder)
         write(0.3, 0.6)
-        for name in ("trades", "bars"):
-            resident.runs[name].advance()
+        fold(resident)
         resident.commit(resident.moved(first))
         resident.close()
     state = Disk(recorder.start)
@@ -232,8 +232,7 @@ def test_many_days_are_compressed_at_once(scratch: Path) -> None:
         last = start + (count - 1) * 86_400_000
         for n in range(4, 9):
             append(days[-1], trade(1000 * count - 1000 + n, last + n * 40_000, 610_000, 150, "buy"))
-        for name in ("trades", "bars"):
-            resident.runs[name].advance()
+        fold(resident)
         used = {int(each.name) for each in Path("/proc/self/fd").iterdir()}
         *_, limit = islice((number for number in range(1 << 20) if number not in used), 60)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
@@ -327,21 +326,15 @@ def test_a_file_that_grew_while_it_was_read_shrinks_again(scratch: Path) -> None
 def test_nobody_is_killed_but_another_run_comes_between(
     scratch: Path, first: tuple[str, ...]
 ) -> None:
-    """A torn line is finished, and `run` commits trades before the rest is committed here."""
-    raw, vault = whole_lines(), scratch / "vault"
-    one, second = (raw.days[day] for day in DAYS)
-    grow(vault, raw, len(one) // 2)
-    run_chain(vault)
-    line = trade(99_000_000, MIDNIGHT_MS - 500, 610_000, 5_000, "buy")
+    """A torn line is finished, and `run` comes before the rest is committed here."""
+    torn = TornLine(scratch / "vault")
     with ThreadPoolExecutor(2) as encoder:
-        resident = opened(vault, encoder)
-        append(raw_file(vault, DAYS[0]), one[len(one) // 2 :] + line[:40])
-        append(raw_file(vault, DAYS[1]), second[: len(second) // 2])
-        for name in ("trades", "bars"):
-            resident.runs[name].advance()
+        resident = opened(torn.vault, encoder)
+        torn.tear()
+        fold(resident)
         resident.commit(resident.moved(first))
-        append(raw_file(vault, DAYS[0]), line[40:])
-        found = verdict(vault, scratch)
+        torn.finish()
+        found = verdict(torn.vault, scratch)
         resident.runs["volume"].advance()
         resident.commit(resident.moved())
         resident.close()

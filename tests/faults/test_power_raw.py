@@ -14,17 +14,15 @@ from typing import Any
 import pytest
 
 from pipeline.engine import disk, sources
-from pipeline.engine.resident import MovedError, Resident
+from pipeline.engine.resident import MovedError
 from pipeline.engine.stage_run import StageRun
-from pipeline.engine.vault import Vault
 from pipeline.errors import FlowvaultError
 
 from .conftest import SMALL
 from .model import STYLES, TOPS, Disk, Image, Recorder, write_image
+from .residents import fold, opened, write_on
 from .workload import (
-    CHAIN,
     DAYS,
-    INSTRUMENT,
     Raw,
     grow,
     ledger,
@@ -38,17 +36,12 @@ from .workload import (
 @pytest.fixture(scope="module")
 def raw() -> Raw:
     """Without a line that is torn, so that the collector can go on behind any whole line."""
-    days = make_raw(*SMALL).days
-    return Raw({day: data[: data.rfind(b"\n") + 1] for day, data in days.items()})
+    return make_raw(*SMALL).without_rests()
 
 
 @dataclass(frozen=True)
 class Story:
-    """What the collector writes before, while and after the power is cut; whole lines each.
-
-    Attributes:
-        day: of the lines that come while stages are open.
-    """
+    """What the collector writes before, while and after the power is cut; whole lines each."""
 
     raw: Raw
     before: int
@@ -67,10 +60,7 @@ class Story:
         for day, content in now.items():
             data = content[len(was.get(day, b"")) :]
             if data:
-                handle = os.open(raw_file(vault, day), os.O_RDWR | os.O_CREAT, 0o644)
-                os.lseek(handle, 0, os.SEEK_END)
-                os.write(handle, data)
-                os.close(handle)
+                write_on(raw_file(vault, day), data)
 
     def go_on(self, vault: Path) -> None:
         """It starts again behind whatever is there: what is lost never comes again."""
@@ -80,13 +70,6 @@ class Story:
             if data:
                 with raw_file(vault, day).open("ab") as stream:
                     stream.write(data)
-
-
-def opened(vault: Path, encoder: ThreadPoolExecutor) -> Resident:
-    """The chain, open, with bars to be committed first."""
-    resident = Resident(Vault.open(vault), CHAIN, INSTRUMENT, encoder, ("bars",))
-    assert not resident.open()
-    return resident
 
 
 def follow_on(vault: Path, story: Story) -> Recorder:
@@ -229,8 +212,7 @@ def test_raw_files_that_may_not_be_synced(
         resident = opened(vault, encoder)
         assert resident.first == {"trades", "bars"}
         grow(vault, raw, raw.total // 2)
-        for name in ("trades", "bars"):
-            resident.runs[name].advance()
+        fold(resident)
         resident.commit(resident.moved(resident.first))
         assert not resident.runs["trades"].has_moved
         resident.close()
@@ -257,8 +239,7 @@ def test_a_raw_file_changes_before_the_commit(
     with ThreadPoolExecutor(2) as encoder:
         resident = opened(vault, encoder)
         grow(vault, raw, raw.total // 3)
-        for name in ("trades", "bars"):
-            resident.runs[name].advance()
+        fold(resident)
         (path,) = resident.runs["trades"].feed.folder.glob("*.jsonl")
         change(path)
         with pytest.raises(MovedError):

@@ -85,6 +85,10 @@ class Raw:
             position -= len(content)
         return found
 
+    def without_rests(self) -> Raw:
+        """Without lines that are torn: a collector can go on behind any whole line."""
+        return Raw({day: data[: data.rfind(b"\n") + 1] for day, data in self.days.items()})
+
     def cuts(self, seed: int, runs: int) -> list[int]:
         """Positions after which a run is made: odd places, the last one the end."""
         inner = sorted(random.Random(seed).sample(range(1, self.total), runs - 1))
